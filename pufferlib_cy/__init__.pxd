@@ -1,0 +1,5 @@
+"""What an environment's .pyx may cimport: ``from pufferlib_cy cimport NativeEnv, Rows, ...``."""
+
+from pufferlib_cy._core cimport (
+    NativeEnv, Rng, Rows, Slice, first_rows, next_rows, uniform, uniform_int,
+)

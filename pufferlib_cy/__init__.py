@@ -1,0 +1,20 @@
+"""Fast vector environments for reinforcement learning.
+
+``make`` turns an environment into a vector of environments whose rows are plain arrays; `NativeEnv`
+is the base class of environments written in Cython. Training lives in ``pufferlib_cy.train``, which
+needs the extra ``pufferlib_cy[train]``; nothing here imports torch.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from pufferlib_cy._core import EnvironmentFault, NativeEnv
+from pufferlib_cy.vector import Batch, Serial, Threads, VectorEnv, make
+
+try:
+    __version__ = version("pufferlib_cy")
+except PackageNotFoundError:
+    __version__ = "unknown"
+
+__all__ = [
+    "Batch", "EnvironmentFault", "NativeEnv", "Serial", "Threads", "VectorEnv", "make",
+]

@@ -1,0 +1,300 @@
+# cython: language_level=3
+"""The contract between an environment's .pyx and the core.
+
+An environment subclasses `NativeEnv`, declares its state as a C struct, and implements ``run``:
+the loop over a slice of environments. `first_rows` and `next_rows` are inlined into that loop, so
+that the environment's own step is called statically and the C compiler sees all of it at once.
+
+Letters: E environments, A agent slots, N = E * A rows, D values in one observation.
+The field order of these structs and the vtable of `NativeEnv` are an ABI: an extension built
+against one minor version works with that minor version.
+"""
+
+cimport cython
+from libc.math cimport isfinite
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+cdef extern from *:
+    """
+    #ifndef PUFFERLIB_CY_CHECKED
+    #define PUFFERLIB_CY_CHECKED 0
+    #endif
+    """
+    # 1 in the checked build: every step's writes are looked at (see `check_step`).
+    const bint CHECKED "PUFFERLIB_CY_CHECKED"
+
+# ---- random streams ------------------------------------------------------------------------------
+
+cdef struct Rng:
+    # A SplitMix64 stream (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
+    # generators"). One per environment, seeded by the core; never the C library's rand.
+    uint64_t state
+    uint64_t gamma            # odd; differs between streams
+
+@cython.overflowcheck(False)
+cdef inline uint64_t next_uint64(Rng* rng) noexcept nogil:
+    """64 random bits."""
+    rng.state += rng.gamma
+    cdef uint64_t z = rng.state
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL
+    return z ^ (z >> 31)
+
+
+@cython.overflowcheck(False)
+@cython.cdivision(True)
+cdef inline uint32_t uniform_int(Rng* rng, uint32_t n) noexcept nogil:
+    """An integer in [0, n), n > 0, without bias (Lemire 2019, arXiv 1805.10941)."""
+    cdef uint64_t product = (next_uint64(rng) >> 32) * n
+    cdef uint32_t least
+    if <uint32_t> product < n:
+        least = (<uint32_t> 0 - n) % n
+        while <uint32_t> product < least:
+            product = (next_uint64(rng) >> 32) * n
+    return <uint32_t> (product >> 32)
+
+
+cdef inline double uniform(Rng* rng, double low, double high) noexcept nogil:
+    """A float64 in [low, high), from 53 random bits."""
+    return low + (high - low) * (<double> (next_uint64(rng) >> 11) * 1.1102230246251565e-16)
+
+# ---- rows: what one environment reads and writes -----------------------------------------------
+
+cdef struct Rows:
+    # The A rows of one environment, slot 0 first. An environment with one agent uses index 0.
+    # Before a step the core has zeroed rewards, terminations and truncations, and has set masks
+    # to the live agents. Observations must be written whole by every reset and step: the row is
+    # not the one of the step before.
+    void* state               # this environment's state_size bytes
+    void* observations        # (A, D) in the observation space's dtype
+    const int32_t* actions    # (A, heads) discrete actions, checked against the space; or NULL
+    const float* continuous_actions   # (A, values) of a Box action space, checked; or NULL
+    float* rewards            # (A,)
+    uint8_t* terminations     # (A,) 1: the agent's episode ended by the rules
+    uint8_t* truncations      # (A,) 1: it was cut off by a limit
+    uint8_t* masks            # (A,) 1: the slot has a live agent. Reset: all 1, clear the absent
+    uint8_t* action_masks     # (A, choices) 1: legal; all 1 before each call; NULL if undeclared
+    Rng* rng                  # this environment's random stream
+    bint starting             # True: write a first observation (reset); False: step
+    # The core's own.
+    Slice* _slice
+    Py_ssize_t _environment   # index in the slice, -1 before the first
+    uint8_t* _live            # (A,)
+    double* _returns          # (A,)
+    int32_t* _lengths         # (A,)
+
+cdef enum Command:
+    RESET = 0                 # begin a new episode in every (selected) environment
+    STEP = 1
+
+cdef enum Autoreset:          # what follows the step on which an episode ends
+    SAME_STEP = 0             # the new episode's first observation is in the same step
+    NEXT_STEP = 1             # the next step resets; its action is ignored
+    DISABLED = 2              # the caller resets
+
+cdef enum Fault:              # what the checked build found, or what stopped a slice
+    NO_FAULT = 0
+    NO_RUN = 1                # the class has no `run`
+    REWARD_NOT_FINITE = 2
+    OBSERVATION_NOT_FINITE = 3
+    FLAG_NOT_BOOLEAN = 4      # a termination, truncation or mask other than 0 and 1
+    WROTE_OUTSIDE = 5         # wrote before or behind its own observation rows
+
+cdef struct Slice:
+    # A run of environments of one `NativeEnv`, as `run` gets it. All pointers are at the slice's
+    # first environment; each row's neighbours belong to other environments. Filled in by the core.
+    Command command
+    Autoreset autoreset
+    Py_ssize_t count          # environments
+    Py_ssize_t agents         # A
+    size_t state_size         # bytes from one environment's state to the next
+    char* states              # (count, state_size)
+    Rng* rngs                 # (count,)
+    size_t observation_size   # bytes of one observation
+    bint observation_float    # the observations are float32 (the checked build looks for NaN)
+    char* observations        # (count * A, D)
+    char* final_observations  # (count * A, D) the last observation of episodes that ended
+    char* guarded             # checked build: room for A observations with guard bytes around them
+    size_t heads              # discrete actions per row, or 0
+    int32_t* actions          # (count * A, heads)
+    size_t values             # continuous actions per row, or 0
+    float* continuous_actions # (count * A, values)
+    float* rewards            # (count * A,)
+    uint8_t* terminations     # (count * A,)
+    uint8_t* truncations      # (count * A,)
+    uint8_t* masks            # (count * A,)
+    size_t choices            # action-mask entries per row, or 0
+    uint8_t* action_masks     # (count * A, choices)
+    uint8_t* live             # (count * A,) agents whose next action counts
+    uint8_t* ended            # (count,) 1: the episode is over and nothing has reset it yet
+    const uint8_t* selected   # (count,) RESET touches these only; NULL: all
+    double* returns           # (count * A,) rewards so far in the agent's episode
+    int32_t* lengths          # (count * A,) steps so far in the agent's episode
+    double* finished          # (count, 3) since the last drain: episodes, their returns, lengths
+    Fault fault               # first fault found, and where
+    Py_ssize_t fault_environment
+    Py_ssize_t fault_agent
+    # The core's own: whom to run.
+    void* env
+
+cdef enum:
+    GUARD_BYTES = 64          # on each side of the guarded observations
+    GUARD_VALUE = 0xA5
+
+# ---- the loop: ``rows = first_rows(slice)``, then ``while next_rows(&rows): ...`` ----------------
+
+cdef inline Rows first_rows(Slice* slice) noexcept nogil:
+    """A cursor before the first environment of the slice."""
+    cdef Rows rows
+    memset(&rows, 0, sizeof(Rows))
+    rows._slice = slice
+    rows._environment = -1
+    return rows
+
+
+cdef inline bint next_rows(Rows* rows) noexcept nogil:
+    """Finish the environment that the cursor is at and go to the next; False after the last.
+
+    After it, ``rows.starting`` says whether to reset or to step. An environment whose episode ends
+    under SAME_STEP comes a second time, to be reset.
+    """
+    cdef Slice* slice = rows._slice
+    cdef Py_ssize_t e = rows._environment
+    if e >= 0:
+        if CHECKED:
+            check_step(rows)
+        if rows.starting:
+            finish_reset(rows)
+        elif finish_step(rows) and slice.autoreset == SAME_STEP:
+            rows.starting = True
+            prepare_reset(rows)
+            return True
+    e += 1
+    if slice.selected != NULL:
+        while e < slice.count and not slice.selected[e]:
+            e += 1
+    if e >= slice.count:
+        return False
+    place(rows, e)
+    rows.starting = slice.command == RESET or slice.ended[e]
+    if rows.starting:
+        prepare_reset(rows)
+    return True
+
+
+cdef inline void place(Rows* rows, Py_ssize_t e) noexcept nogil:
+    """Point the cursor at environment e of its slice."""
+    cdef Slice* slice = rows._slice
+    cdef Py_ssize_t n = e * slice.agents              # its first row
+    rows._environment = e
+    rows.state = slice.states + e * slice.state_size
+    rows.rng = slice.rngs + e
+    rows.observations = slice.observations + n * slice.observation_size
+    rows.actions = slice.actions + n * slice.heads
+    rows.continuous_actions = slice.continuous_actions + n * slice.values
+    rows.rewards = slice.rewards + n
+    rows.terminations = slice.terminations + n
+    rows.truncations = slice.truncations + n
+    rows.masks = slice.masks + n
+    rows.action_masks = slice.action_masks + n * slice.choices
+    rows._live = slice.live + n
+    rows._returns = slice.returns + n
+    rows._lengths = slice.lengths + n
+    if CHECKED:
+        rows.observations = slice.guarded + GUARD_BYTES
+
+
+cdef inline void prepare_reset(Rows* rows) noexcept nogil:
+    """Before the environment's reset: every slot is live unless the environment says otherwise."""
+    cdef Slice* slice = rows._slice
+    memset(rows.masks, 1, slice.agents)
+    if slice.choices:
+        memset(rows.action_masks, 1, slice.agents * slice.choices)
+
+
+cdef inline void finish_reset(Rows* rows) noexcept nogil:
+    """After the environment's reset: a new episode for every slot."""
+    cdef Slice* slice = rows._slice
+    cdef Py_ssize_t a
+    for a in range(slice.agents):
+        rows._live[a] = rows.masks[a]
+        rows._returns[a] = 0.0
+        rows._lengths[a] = 0
+        if not rows._live[a]:
+            clear_observation(rows, a)
+        # Under SAME_STEP the row also reports the end of the old episode: that keeps it unmasked.
+        if slice.command == STEP:
+            rows.masks[a] |= rows.terminations[a] | rows.truncations[a]
+    slice.ended[rows._environment] = 0
+
+
+cdef inline bint finish_step(Rows* rows) noexcept nogil:
+    """After the environment's step: statistics, ends. True if the environment's episode is over."""
+    cdef Slice* slice = rows._slice
+    cdef Py_ssize_t a
+    cdef bint over = True
+    for a in range(slice.agents):
+        if not rows.masks[a]:
+            rows.rewards[a] = 0.0
+            rows.terminations[a] = rows.truncations[a] = rows._live[a] = 0
+            clear_observation(rows, a)
+            continue
+        if rows._live[a]:
+            rows._returns[a] += rows.rewards[a]
+            rows._lengths[a] += 1
+        else:                                         # born in this step
+            rows._returns[a] = rows.rewards[a]
+            rows._lengths[a] = 0
+        rows._live[a] = 1
+        if rows.terminations[a] | rows.truncations[a]:
+            end_agent(rows, a)
+        else:
+            over = False
+    if over:
+        slice.ended[rows._environment] = 1
+    return over
+
+
+cdef inline void end_agent(Rows* rows, Py_ssize_t a) noexcept nogil:
+    """Slot a's episode ended: keep its last observation and its statistics."""
+    cdef Slice* slice = rows._slice
+    cdef Py_ssize_t n = rows._environment * slice.agents + a
+    cdef double* finished = slice.finished + 3 * rows._environment
+    memcpy(slice.final_observations + n * slice.observation_size,
+           slice.observations + n * slice.observation_size, slice.observation_size)
+    finished[0] += 1.0
+    finished[1] += rows._returns[a]
+    finished[2] += rows._lengths[a]
+    rows._live[a] = 0
+
+
+cdef inline void clear_observation(Rows* rows, Py_ssize_t a) noexcept nogil:
+    """A slot without a live agent shows zeros."""
+    cdef Slice* slice = rows._slice
+    cdef Py_ssize_t n = rows._environment * slice.agents + a
+    memset(slice.observations + n * slice.observation_size, 0, slice.observation_size)
+
+
+# Checked build only: copies the guarded observations to their rows and records the first fault.
+cdef void check_step(Rows* rows) noexcept nogil
+
+# ---- the base class ------------------------------------------------------------------------------
+
+cdef class NativeEnv:
+    # E environments of one kind, their states side by side. A subclass gives the spaces and the
+    # size of one state to ``super().__init__`` and implements `run`.
+    cdef readonly object observation_space       # of one agent: a Box
+    cdef readonly object action_space            # of one agent: Discrete, MultiDiscrete or Box
+    cdef readonly Py_ssize_t agents_per_env      # A
+    cdef readonly Py_ssize_t action_choices      # action-mask entries per row; 0: no action masks
+    cdef readonly size_t state_size              # bytes
+    cdef readonly Py_ssize_t num_envs            # E; 0 until a vector environment takes it
+    cdef char* states                            # (E, state_size), zeroed once; owned below
+    cdef Rng* rngs                               # (E,); owned below
+    cdef object _states_owner
+    cdef object _rngs_owner
+
+    # Must be implemented. Called by the core, by any thread, without the GIL, for disjoint slices
+    # at the same time: touch nothing but the slice and read-only fields of self.
+    cdef void run(self, Slice* slice) noexcept nogil

@@ -1,0 +1,1141 @@
+"""The typed core: environments' states, their rows, and the threads that step them.
+
+Two classes. `NativeEnv` holds the states of E environments of one kind; its subclasses know the
+rules of a game. `Engine` holds the rows and steps them: it cuts the environments into shards, hands
+shards between the caller and the helper threads by one atomic flag each, and checks what comes in.
+"""
+
+cimport cython
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+)
+from cpython.exc cimport PyErr_CheckSignals
+from libc.limits cimport INT_MAX
+from libc.math cimport isfinite
+from libc.stdint cimport (
+    int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t,
+)
+from libc.string cimport memcpy, memset
+
+from pufferlib_cy cimport _atomics as atomic
+
+import threading
+
+import numpy as np
+from gymnasium.error import (
+    AlreadyPendingCallError, ClosedEnvironmentError, InvalidAction, NoAsyncCallError, ResetNeeded,
+)
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
+checked = bool(CHECKED)
+
+cdef enum:
+    CACHE_LINE = 64           # bytes
+    SPIN_NS = 30_000          # how long a wait spins before it parks: about what a wake-up costs
+    SPIN_TURNS = 32           # pauses between two looks at the clock
+    PARK_NS = 100_000_000     # how long the caller sleeps before it looks for signals
+    HELPER_PARK_NS = 1_000_000_000
+    SHARDS_PER_WORKER = 2     # a late helper then holds back half of its share, not all of it
+
+
+# ---- memory and seeds ----------------------------------------------------------------------------
+
+def aligned_zeros(shape, dtype):
+    """A C-contiguous array of zeros that starts on a cache line.
+
+    The array owns its memory; `shape` and `dtype` are as for ``numpy.zeros``.
+    """
+    dtype = np.dtype(dtype)
+    shape = (shape,) if np.isscalar(shape) else tuple(shape)
+    cdef Py_ssize_t size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    raw = np.zeros(size + CACHE_LINE, np.uint8)
+    cdef Py_ssize_t skip = -raw.ctypes.data % CACHE_LINE
+    return raw[skip:skip + size].view(dtype).reshape(shape)
+
+
+cdef str describe(thing):
+    """A value in an error message: its shape and dtype, or its type."""
+    if hasattr(thing, "shape") and hasattr(thing, "dtype"):
+        return f"a {thing.dtype} array of shape {tuple(thing.shape)}"
+    return f"{thing!r:.60} ({type(thing).__name__})"
+
+
+cdef as_array(actions):
+    """Actions that are not a buffer (a torch tensor, a list) as a NumPy array."""
+    try:
+        return np.asarray(actions)
+    except Exception as error:
+        raise InvalidAction(f"actions: expected an array, got {describe(actions)}: {error}") \
+            from error
+
+
+cdef inline void* address(array) except NULL:
+    """The address of a NumPy array's first byte."""
+    return <void*> <uintptr_t> array.ctypes.data
+
+
+@cython.overflowcheck(False)
+cdef uint64_t mix_gamma(uint64_t z) noexcept nogil:
+    """An odd increment with enough changes between neighbouring bits (Steele et al. 2014)."""
+    z = (z ^ (z >> 33)) * 0xFF51AFD7ED558CCDULL
+    z = (z ^ (z >> 33)) * 0xC4CEB9FE1A85EC53ULL
+    z = (z ^ (z >> 33)) | 1
+    cdef uint64_t edges = z ^ (z >> 1)
+    cdef int count = 0
+    while edges:
+        edges &= edges - 1
+        count += 1
+    return z ^ 0xAAAAAAAAAAAAAAAAULL if count < 24 else z
+
+
+@cython.overflowcheck(False)
+cdef void seed_stream(Rng* rng, uint64_t seed) noexcept nogil:
+    """Start the stream of `seed`: what Java's ``new SplittableRandom(seed).split()`` gives."""
+    cdef Rng root
+    root.state = seed
+    root.gamma = 0x9E3779B97F4A7C15ULL
+    rng.state = next_uint64(&root)
+    root.state += root.gamma
+    rng.gamma = mix_gamma(root.state)
+
+
+# ---- environments --------------------------------------------------------------------------------
+
+cdef class NativeEnv:
+    """E environments of one kind, stepped without the GIL. Subclass it in a ``.pyx``.
+
+    A subclass calls ``super().__init__`` with the spaces of *one agent* and the size in bytes of
+    *one environment's* state, and implements ``run`` (see ``_core.pxd``).
+
+    Parameters
+    ----------
+    observation_space: Box of any dtype and shape.
+    action_space: Discrete, MultiDiscrete (one-dimensional) or Box (of floats).
+    state_size: ``sizeof`` of the state struct.
+    agents_per_env: agent slots A of one environment.
+    action_masks: True if the environment says which discrete actions are legal.
+
+    Raises TypeError or ValueError where a space or a number is not one of these.
+    """
+
+    def __init__(self, observation_space, action_space, size_t state_size,
+                 Py_ssize_t agents_per_env=1, bint action_masks=False):
+        kind = type(self).__name__
+        if not isinstance(observation_space, Box):
+            raise TypeError(f"{kind}: a native environment's observation space is a Box, "
+                            f"not {observation_space!r}")
+        if isinstance(action_space, Box):
+            if action_space.dtype.kind != "f":
+                raise TypeError(f"{kind}: a Box action space has a float dtype, "
+                                f"not {action_space.dtype}")
+            choices = 0
+        elif isinstance(action_space, Discrete):
+            choices = action_space.n
+        elif isinstance(action_space, MultiDiscrete) and len(action_space.shape) == 1:
+            choices = action_space.nvec.sum()
+        else:
+            raise TypeError(f"{kind}: a native environment's action space is a Discrete, a "
+                            f"one-dimensional MultiDiscrete or a Box, not {action_space!r}")
+        if action_masks and not choices:
+            raise ValueError(f"{kind}: action masks need discrete actions, not {action_space!r}")
+        if agents_per_env < 1:
+            raise ValueError(f"{kind}: agents_per_env is at least 1, not {agents_per_env}")
+        if state_size < 1:
+            raise ValueError(f"{kind}: state_size is sizeof(the state struct), at least 1")
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.agents_per_env = agents_per_env
+        self.action_choices = choices if action_masks else 0
+        self.state_size = state_size
+
+    def allocate(self, Py_ssize_t num_envs):
+        """Make room for the states of `num_envs` environments. Called once, by the engine."""
+        if self.observation_space is None:
+            raise TypeError(f"{type(self).__name__}.__init__ did not call super().__init__")
+        if self.num_envs:
+            raise ValueError(f"this {type(self).__name__} already belongs to a vector environment")
+        self._states_owner = aligned_zeros((num_envs, self.state_size), np.uint8)
+        self._rngs_owner = aligned_zeros((num_envs, 2), np.uint64)
+        self.states = <char*> address(self._states_owner)
+        self.rngs = <Rng*> address(self._rngs_owner)
+        self.num_envs = num_envs
+
+    @property
+    def state_array(self):
+        """uint8 (E, state_size): the states as bytes, not a copy. To look at, save and restore."""
+        return self._states_owner
+
+    @property
+    def rng_array(self):
+        """uint64 (E, 2): state and gamma of every random stream, not a copy."""
+        return self._rngs_owner
+
+    cdef void run(self, Slice* slice) noexcept nogil:
+        slice.fault = NO_RUN
+
+
+cdef void record_fault(Rows* rows, Fault fault, Py_ssize_t agent) noexcept nogil:
+    cdef Slice* slice = rows._slice
+    if slice.fault == NO_FAULT:
+        slice.fault = fault
+        slice.fault_environment = rows._environment
+        slice.fault_agent = agent
+
+
+cdef void check_step(Rows* rows) noexcept nogil:
+    cdef Slice* slice = rows._slice
+    cdef Py_ssize_t a, i
+    cdef Py_ssize_t size = slice.agents * slice.observation_size
+    cdef uint8_t* guarded = <uint8_t*> slice.guarded
+    cdef float* values
+    for i in range(GUARD_BYTES):
+        if guarded[i] != GUARD_VALUE or guarded[GUARD_BYTES + size + i] != GUARD_VALUE:
+            record_fault(rows, WROTE_OUTSIDE, 0)
+            break
+    memset(guarded, GUARD_VALUE, GUARD_BYTES)
+    memset(guarded + GUARD_BYTES + size, GUARD_VALUE, GUARD_BYTES)
+    for a in range(slice.agents):
+        if (rows.terminations[a] | rows.truncations[a] | rows.masks[a]) > 1:
+            record_fault(rows, FLAG_NOT_BOOLEAN, a)
+        if not isfinite(rows.rewards[a]):
+            record_fault(rows, REWARD_NOT_FINITE, a)
+        if slice.observation_float and rows.masks[a]:
+            values = <float*> (guarded + GUARD_BYTES + a * slice.observation_size)
+            for i in range(<Py_ssize_t> (slice.observation_size // sizeof(float))):
+                if not isfinite(values[i]):
+                    record_fault(rows, OBSERVATION_NOT_FINITE, a)
+                    break
+    memcpy(slice.observations + rows._environment * size, guarded + GUARD_BYTES, size)
+    # What an environment does not write shows as NaN (float) or 255 (bytes) the next time.
+    memset(guarded + GUARD_BYTES, 0xFF, size)
+
+
+class EnvironmentFault(RuntimeError):
+    """A native environment broke its contract (most are found by the checked build only)."""
+
+
+FAULTS = {
+    NO_RUN: "its class does not implement `cdef void run(self, Slice* slice) noexcept nogil`",
+    REWARD_NOT_FINITE: "the reward is NaN or infinite",
+    OBSERVATION_NOT_FINITE: "the observation has a value that is NaN or infinite, or was not "
+                            "written (every reset and step writes the whole observation)",
+    FLAG_NOT_BOOLEAN: "a termination, truncation or mask is neither 0 nor 1",
+    WROTE_OUTSIDE: "it wrote before or behind its own observation",
+}
+
+
+# ---- the engine ----------------------------------------------------------------------------------
+
+cdef enum Owner:
+    # The flag of a shard: who may touch its rows, states and statistics.
+    CALLER = 0                # the caller: results are there to read, actions can be written
+    READY = 1                 # nobody: it waits for the first who claims it
+    TAKEN = 2                 # the thread that turned READY into TAKEN
+
+cdef enum Phase:
+    # What the engine expects next.
+    FRESH = 0                 # reset
+    RECEIVED = 1              # send
+    SENT = 2                  # recv
+
+cdef struct Shard:
+    # A run of environments that one thread steps at a time.
+    uint32_t flag             # an Owner
+    uint8_t padding[60]       # to a whole cache line: nobody waits on a neighbour's
+
+cdef struct Group:
+    # The shards that a batch takes together. One group: synchronous.
+    Py_ssize_t first_shard, last_shard               # [first, last)
+    Py_ssize_t first_env, last_env                   # [first, last)
+    bint out                  # sent and not yet received
+    uint64_t steps            # steps since the last full reset: the ring slot of its observations
+
+cdef struct Helper:
+    uint32_t asleep           # 1 while the helper sleeps, or is about to, on this word
+    uint8_t padding[60]       # to a whole cache line
+
+cdef struct Ring:
+    # Rows of several steps in someone's memory: step k's rows are slot k % length.
+    char* base                # slot 0
+    size_t row_size           # bytes of one row
+    size_t slot_size          # bytes from one slot to the next
+    uint64_t length           # slots
+
+# Rings, by what they hold. The first three show what a policy sees: reset fills slot 0 and step k
+# fills slot k. The others show what an action caused: step k fills slot k - 1.
+cdef enum:
+    OBSERVATIONS = 0
+    MASKS = 1
+    ACTION_MASKS = 2
+    REWARDS = 3
+    TERMINATIONS = 4
+    TRUNCATIONS = 5
+    RINGS = 6
+
+RING_NAMES = ("observations", "masks", "action_masks", "rewards", "terminations", "truncations")
+
+ctypedef fused integer_action:
+    int32_t
+    int64_t
+    uint32_t
+
+ctypedef fused real_action:
+    float
+    double
+
+
+@cython.overflowcheck(False)
+@cython.cdivision(True)
+cdef Py_ssize_t load_discrete(
+        const char* source, Py_ssize_t row_stride, Py_ssize_t head_stride, Py_ssize_t count,
+        Py_ssize_t heads, const int32_t* starts, const uint32_t* sizes, const uint8_t* live,
+        int32_t* target, integer_action kind) noexcept nogil:
+    """Copy (count, heads) actions to int32 rows; return the first live row out of range, or -1.
+
+    Rows without a live agent are ignored: where theirs are out of range they become the first
+    legal action. The first pass has no branches, so that the compiler can use vectors.
+    """
+    cdef Py_ssize_t n, h
+    cdef uint64_t value                               # differences wrap, as they should
+    cdef uint64_t size = sizes[0], start = <uint64_t> <int64_t> starts[0]
+    cdef uint32_t narrow, narrow_size = sizes[0], narrow_start = <uint32_t> starts[0]
+    cdef uint32_t bad = 0
+    if heads == 1 and row_stride == sizeof(integer_action):
+        for n in range(count):
+            if integer_action is int32_t:
+                narrow = <uint32_t> (<const integer_action*> source)[n]
+                bad |= narrow - narrow_start >= narrow_size
+                target[n] = <int32_t> narrow
+            else:
+                value = <uint64_t> <int64_t> (<const integer_action*> source)[n]
+                bad |= value - start >= size
+                target[n] = <int32_t> value
+    else:
+        for n in range(count):
+            for h in range(heads):
+                value = <uint64_t> <int64_t> (<const integer_action*> (
+                    source + n * row_stride + h * head_stride))[0]
+                bad |= value - <uint64_t> <int64_t> starts[h] >= sizes[h]
+                target[n * heads + h] = <int32_t> value
+    if not bad:
+        return -1
+    for n in range(count):
+        for h in range(heads):
+            value = <uint64_t> <int64_t> (<const integer_action*> (
+                source + n * row_stride + h * head_stride))[0]
+            if value - <uint64_t> <int64_t> starts[h] >= sizes[h]:
+                if live[n]:
+                    return n
+                target[n * heads + h] = starts[h]
+    return -1
+
+
+cdef Py_ssize_t load_continuous(
+        const char* source, Py_ssize_t row_stride, Py_ssize_t value_stride, Py_ssize_t count,
+        Py_ssize_t values, const float* lows, const float* highs, const uint8_t* live,
+        float* target, real_action kind) noexcept nogil:
+    """Copy (count, values) actions to float32 rows; return the first live row out of range, or -1.
+
+    NaN is out of range. Rows without a live agent are ignored; what is wrong in them becomes the
+    low bound.
+    """
+    cdef Py_ssize_t n, v
+    cdef float value
+    for n in range(count):
+        for v in range(values):
+            value = <float> (<const real_action*> (
+                source + n * row_stride + v * value_stride))[0]
+            if not (lows[v] <= value <= highs[v]):
+                if live[n]:
+                    return n
+                value = lows[v]
+            target[n * values + v] = value
+    return -1
+
+
+@cython.final
+cdef class Engine:
+    """The rows of E environments and the threads that step them.
+
+    Parameters
+    ----------
+    envs: `NativeEnv` instances of the same spaces, fresh.
+    counts: how many environments each of them holds; their sum is E.
+    helpers: threads beside the caller, which steps shards itself whenever it waits.
+    batch_size: environments per recv; E is synchronous.
+    autoreset: 0 same_step, 1 next_step, 2 disabled.
+    cores: cores that this process may use; no more threads than these are kept awake.
+
+    Threads hold the engine, never the vector environment above it: when that goes, it calls
+    `stop`. Rows are `Ring`s, at first of one slot in memory of the engine's own; see `attach`.
+    """
+
+    # Shape of the work.
+    cdef readonly Py_ssize_t num_envs            # E
+    cdef readonly Py_ssize_t agents_per_env      # A
+    cdef readonly Py_ssize_t num_agents          # N
+    cdef readonly Py_ssize_t batch_size
+    cdef readonly Py_ssize_t num_groups
+    cdef readonly Py_ssize_t groups_per_batch
+    cdef readonly Py_ssize_t num_shards
+    cdef readonly list envs
+    cdef Autoreset autoreset
+    cdef Phase phase
+    cdef bint seeded
+
+    # What the arrays below are made of.
+    cdef Shard* shards
+    cdef Group* groups
+    cdef Slice* slices
+    cdef Py_ssize_t num_slices
+    cdef Py_ssize_t* slice_of_shard              # (num_shards + 1,) slices of shard i: [i], [i + 1]
+    cdef Py_ssize_t* row_of_slice                # (num_slices,) first row
+    cdef Ring rings[RINGS]
+    cdef Py_ssize_t* received                    # (groups_per_batch,) groups of the last batch
+    cdef Py_ssize_t* queue                       # (num_out,) groups sent, oldest first
+    cdef Py_ssize_t num_out
+    cdef list owners                             # of all memory behind raw pointers
+
+    # Rows that are not rings.
+    cdef readonly object actions                 # int32 (N, heads) or None
+    cdef readonly object continuous_actions      # float32 (N, values) or None
+    cdef readonly object final_observations      # (N, ...)
+    cdef readonly object live                    # bool (N,): rows whose next action counts
+    cdef readonly object returns                 # float64 (N,)
+    cdef readonly object lengths                 # int32 (N,)
+    cdef readonly object finished                # float64 (E, 3)
+    cdef readonly object ended                   # bool (E,)
+    cdef readonly tuple rows                     # the arrays of the rings, by RING_NAMES
+    cdef readonly bint attached                  # rings are the caller's memory
+
+    # Actions' shape and range.
+    cdef size_t heads, values
+    cdef int32_t* action_starts                  # (heads,)
+    cdef uint32_t* action_sizes                  # (heads,)
+    cdef float* action_lows                      # (values,)
+    cdef float* action_highs                     # (values,)
+    cdef int32_t* discrete_rows
+    cdef float* continuous_rows
+    cdef uint8_t* live_rows
+    cdef uint8_t* ended_envs
+
+    # Threads. Each word stands on a cache line of its own.
+    cdef readonly Py_ssize_t num_helpers
+    cdef readonly Py_ssize_t max_awake           # helpers that have a core to run on
+    cdef int64_t spin_ns
+    cdef list threads
+    cdef Helper* helpers                         # (num_helpers,)
+    cdef uint32_t* epoch                         # goes up with each send
+    cdef uint32_t* bell                          # 1 while the caller sleeps, or is about to, on it
+    cdef uint32_t* stopping                      # 1: helpers return
+
+    def __init__(self, envs, counts, *, Py_ssize_t helpers, Py_ssize_t batch_size, int autoreset,
+                 Py_ssize_t cores):
+        cdef NativeEnv env, first = envs[0]
+        self.envs = list(envs)
+        self.owners = []
+        self.num_envs = sum(counts)
+        self.agents_per_env = first.agents_per_env
+        self.num_agents = self.num_envs * self.agents_per_env
+        self.batch_size = batch_size
+        self.autoreset = <Autoreset> autoreset
+        for env, count in zip(envs, counts):
+            env.allocate(count)
+            if (env.observation_space != first.observation_space
+                    or env.action_space != first.action_space
+                    or env.agents_per_env != first.agents_per_env
+                    or env.action_choices != first.action_choices):
+                raise ValueError(
+                    "environments of one vector have equal spaces and numbers of agents, but "
+                    f"{env.observation_space}, {env.action_space}, {env.agents_per_env} stands "
+                    f"beside {first.observation_space}, {first.action_space}, "
+                    f"{first.agents_per_env}")
+        self.make_rows(first)
+        self.make_shards(counts, helpers + 1)
+
+        words = self.own(aligned_zeros((3, CACHE_LINE // sizeof(uint32_t)), np.uint32))
+        self.epoch = <uint32_t*> address(words[0])
+        self.bell = <uint32_t*> address(words[1])
+        self.stopping = <uint32_t*> address(words[2])
+        self.helpers = <Helper*> address(
+            self.own(aligned_zeros((helpers + 1, sizeof(Helper)), np.uint8)))
+        self.num_helpers = helpers
+        self.max_awake = min(helpers, cores - 1)
+        self.spin_ns = SPIN_NS if self.max_awake > 0 else 0
+        self.threads = [threading.Thread(target=self.serve, args=(i,), daemon=True,
+                                         name=f"pufferlib_cy-{i + 1}") for i in range(helpers)]
+        for thread in self.threads:
+            thread.start()
+
+    def serve(self, Py_ssize_t index):
+        """What a helper thread runs until `stop`."""
+        with nogil:
+            self.help(index)
+
+    cdef own(self, array):
+        """Keep the array alive as long as the engine."""
+        self.owners.append(array)
+        return array
+
+    cdef make_rows(self, NativeEnv env):
+        """All arrays with rows first, and the pointers to them."""
+        space, actions = env.observation_space, env.action_space
+        N = self.num_agents
+        self.attach_rows((
+            aligned_zeros((1, N, *space.shape), space.dtype), aligned_zeros((1, N), np.bool_),
+            aligned_zeros((1, N, env.action_choices), np.bool_) if env.action_choices else None,
+            aligned_zeros((1, N), np.float32), aligned_zeros((1, N), np.bool_),
+            aligned_zeros((1, N), np.bool_)))
+        self.final_observations = aligned_zeros((N, *space.shape), space.dtype)
+        self.live = aligned_zeros(N, np.bool_)
+        self.returns = aligned_zeros(N, np.float64)
+        self.lengths = aligned_zeros(N, np.int32)
+        self.finished = aligned_zeros((self.num_envs, 3), np.float64)
+        self.ended = aligned_zeros(self.num_envs, np.bool_)
+        self.live_rows = <uint8_t*> address(self.live)
+        self.ended_envs = <uint8_t*> address(self.ended)
+        if isinstance(actions, Box):
+            self.values = int(np.prod(actions.shape, dtype=np.int64))
+            self.continuous_actions = aligned_zeros((N, self.values), np.float32)
+            self.continuous_rows = <float*> address(self.continuous_actions)
+            lows = self.own(np.ascontiguousarray(actions.low, np.float32))
+            highs = self.own(np.ascontiguousarray(actions.high, np.float32))
+            self.action_lows = <float*> address(lows)
+            self.action_highs = <float*> address(highs)
+            return
+        starts = np.atleast_1d(actions.start)
+        sizes = np.atleast_1d(actions.n if isinstance(actions, Discrete) else actions.nvec)
+        if (starts + sizes).max() > INT_MAX or starts.min() < -INT_MAX:
+            raise ValueError(f"actions are int32, too narrow for {actions}")
+        self.heads = len(sizes)
+        self.actions = aligned_zeros((N, self.heads), np.int32)
+        self.discrete_rows = <int32_t*> address(self.actions)
+        self.action_starts = <int32_t*> address(self.own(starts.astype(np.int32)))
+        self.action_sizes = <uint32_t*> address(self.own(sizes.astype(np.uint32)))
+
+    cdef make_shards(self, counts, Py_ssize_t workers):
+        """Cut E environments into groups (what a batch takes), shards (what a thread takes) and
+        slices (the part of a shard that belongs to one NativeEnv)."""
+        cdef Py_ssize_t E = self.num_envs, per_group, g, s, i, env_first, begin, end, row
+        cdef NativeEnv env
+        cdef Slice* slice
+        per_group = self.batch_size if E % self.batch_size == 0 else np.gcd(E, self.batch_size)
+        self.num_groups = E // per_group
+        self.groups_per_batch = self.batch_size // per_group
+        wanted = 1 if workers == 1 else SHARDS_PER_WORKER * workers
+        shards_per_group = max(1, min(per_group, (wanted + self.num_groups - 1) // self.num_groups))
+        group_rows, bounds = [], []
+        for g in range(self.num_groups):
+            cuts = [g * per_group + per_group * i // shards_per_group
+                    for i in range(shards_per_group + 1)]
+            group_rows.append((len(bounds), len(bounds) + shards_per_group,
+                               g * per_group, (g + 1) * per_group))
+            bounds += zip(cuts, cuts[1:])
+        pieces, slice_of_shard = [], [0]
+        for begin, end in bounds:
+            env_first = 0
+            for i, count in enumerate(counts):
+                low, high = max(begin, env_first), min(end, env_first + count)
+                if low < high:
+                    pieces.append((i, low, low - env_first, high - low))
+                env_first += count
+            slice_of_shard.append(len(pieces))
+
+        self.num_shards = len(bounds)
+        self.num_slices = len(pieces)
+        self.shards = <Shard*> address(
+            self.own(aligned_zeros((self.num_shards, sizeof(Shard)), np.uint8)))
+        self.groups = <Group*> address(
+            self.own(aligned_zeros((self.num_groups, sizeof(Group)), np.uint8)))
+        self.slices = <Slice*> address(
+            self.own(aligned_zeros((self.num_slices, sizeof(Slice)), np.uint8)))
+        self.slice_of_shard = <Py_ssize_t*> address(self.own(np.array(slice_of_shard, np.intp)))
+        self.row_of_slice = <Py_ssize_t*> address(
+            self.own(np.array([p[1] * self.agents_per_env for p in pieces], np.intp)))
+        self.received = <Py_ssize_t*> address(
+            self.own(np.zeros(self.groups_per_batch, np.intp)))
+        self.queue = <Py_ssize_t*> address(self.own(np.zeros(self.num_groups, np.intp)))
+        for g, (s, i, begin, end) in enumerate(group_rows):
+            self.groups[g].first_shard, self.groups[g].last_shard = s, i
+            self.groups[g].first_env, self.groups[g].last_env = begin, end
+        for i, (index, begin, env_first, count) in enumerate(pieces):
+            env = self.envs[index]
+            slice = &self.slices[i]
+            row = begin * self.agents_per_env
+            slice.env = <void*> env
+            slice.autoreset = self.autoreset
+            slice.count = count
+            slice.agents = self.agents_per_env
+            slice.state_size = env.state_size
+            slice.states = env.states + env_first * env.state_size
+            slice.rngs = env.rngs + env_first
+            slice.observation_size = self.rings[OBSERVATIONS].row_size
+            slice.observation_float = env.observation_space.dtype == np.float32
+            slice.final_observations = (<char*> address(self.final_observations)
+                                        + row * slice.observation_size)
+            slice.heads = self.heads
+            slice.actions = self.discrete_rows + row * self.heads
+            slice.values = self.values
+            slice.continuous_actions = self.continuous_rows + row * self.values
+            slice.choices = env.action_choices
+            slice.live = self.live_rows + row
+            slice.ended = self.ended_envs + begin
+            slice.returns = <double*> address(self.returns) + row
+            slice.lengths = <int32_t*> address(self.lengths) + row
+            slice.finished = <double*> address(self.finished) + 3 * begin
+            if CHECKED:
+                guarded = self.own(aligned_zeros(
+                    2 * GUARD_BYTES + slice.agents * slice.observation_size, np.uint8))
+                guarded[:] = 0xFF
+                guarded[:GUARD_BYTES] = guarded[len(guarded) - GUARD_BYTES:] = GUARD_VALUE
+                slice.guarded = <char*> address(guarded)
+
+    cdef attach_rows(self, arrays):
+        """Make the arrays the rings, in the order of RING_NAMES; None for absent action masks."""
+        cdef Py_ssize_t i
+        for i, array in enumerate(arrays):
+            if array is None:
+                self.rings[i] = Ring(NULL, 0, 0, 1)
+                continue
+            self.rings[i].base = <char*> address(array)
+            self.rings[i].length = array.shape[0]
+            self.rings[i].slot_size = array.strides[0]
+            self.rings[i].row_size = array[0, 0].nbytes
+        self.rows = tuple(arrays)
+
+    def attach(self, **arrays):
+        """Write rows into the caller's memory, from the next full reset on.
+
+        Each array is C-contiguous and writable, (slots, N, ...) of the dtype and shape that the
+        engine's own has. Observations, masks and action masks go round their slots starting with
+        slot 0 at reset; rewards, terminations and truncations with slot 0 at the first step. What
+        is not given stays in memory of the engine's own. The arrays are kept alive.
+        """
+        self.check_open()
+        if self.groups_per_batch > 1 or self.num_groups > 1:
+            raise ValueError("rows can be attached to synchronous vector environments only "
+                             f"(batch_size == num_envs), not batch_size={self.batch_size} of "
+                             f"{self.num_envs}")
+        if self.phase == SENT:
+            raise AlreadyPendingCallError("attach while a step is under way: call recv first",
+                                          "attach")
+        rows = list(self.rows)
+        for name, array in arrays.items():
+            if name not in RING_NAMES or rows[RING_NAMES.index(name)] is None:
+                raise ValueError(f"no rows named {name!r} to attach: "
+                                 f"{', '.join(RING_NAMES)} are, where they exist")
+            own = rows[RING_NAMES.index(name)]
+            if (not isinstance(array, np.ndarray) or array.dtype != own.dtype
+                    or array.shape[1:] != own.shape[1:] or not len(array)
+                    or not array.flags.c_contiguous or not array.flags.writeable):
+                raise ValueError(
+                    f"{name}: expected a C-contiguous, writable {own.dtype} array of shape (slots, "
+                    f"{', '.join(map(str, own.shape[1:]))}), got {describe(array)}")
+            rows[RING_NAMES.index(name)] = array
+        self.attach_rows(rows)
+        self.attached = True
+        self.phase = FRESH
+
+    # ---- what the vector environment calls -------------------------------------------------------
+
+    def seed(self, seeds):
+        """Start random streams anew: E integers in [0, 2**64), None where one is to go on."""
+        cdef NativeEnv env
+        cdef Py_ssize_t e, first = 0
+        self.check_open()
+        if self.phase == SENT:
+            raise AlreadyPendingCallError("reset while a batch is under way: call recv first",
+                                          "reset")
+        for env in self.envs:
+            for e in range(env.num_envs):
+                if seeds[first + e] is not None:
+                    seed_stream(&env.rngs[e], seeds[first + e])
+            first += env.num_envs
+        self.seeded = True
+
+    @property
+    def is_seeded(self):
+        return self.seeded
+
+    def send_reset(self):
+        """Begin a new episode in every environment; `recv` gives the first observations."""
+        cdef Py_ssize_t g
+        self.check_open()
+        if self.phase == SENT:
+            raise AlreadyPendingCallError("reset while a batch is under way: call recv first",
+                                          "reset")
+        with nogil:
+            while self.num_out:               # staggered: batches that nobody will receive
+                self.work()
+                self.discard()
+            for g in range(self.num_groups):
+                self.groups[g].steps = 0
+                self.start(g, RESET, NULL)
+            self.call_helpers()
+        self.phase = SENT
+
+    def reset_some(self, selected):
+        """Begin a new episode where `selected`, bool (E,), is True; the others stay as they are."""
+        cdef Py_ssize_t g
+        cdef const uint8_t* chosen
+        self.check_open()
+        if self.phase == FRESH:
+            raise ResetNeeded("the first reset is of all environments: leave out reset_mask")
+        if self.phase == SENT or self.num_out:
+            raise AlreadyPendingCallError("reset while a batch is under way: call recv first",
+                                          "reset")
+        chosen = <const uint8_t*> address(selected)
+        with nogil:
+            for g in range(self.num_groups):
+                self.start(g, RESET, chosen)
+            while self.num_out:
+                self.work()
+                self.discard()
+        self.check_faults()
+
+    def send(self, actions):
+        """Check the actions of the last batch and begin to step its environments.
+
+        actions: (rows of the batch,) or (rows, heads) integers, (rows, *Box shape) floats.
+        Raises InvalidAction, ResetNeeded or AlreadyPendingCallError; then nothing is stepped.
+        """
+        cdef Py_ssize_t i, g
+        self.check_open()
+        if self.phase == FRESH:
+            raise ResetNeeded("step before reset: call reset (or async_reset and recv) first")
+        if self.phase == SENT:
+            raise AlreadyPendingCallError(
+                "actions were sent twice: call recv before the next send", "send")
+        self.load_actions(actions)
+        if self.autoreset == DISABLED:
+            for i in range(self.groups_per_batch):
+                self.check_ended(&self.groups[self.received[i]])
+        with nogil:
+            for i in range(self.groups_per_batch):
+                g = self.received[i]
+                self.groups[g].steps += 1
+                self.start(g, STEP, NULL)
+            self.call_helpers()
+        self.phase = SENT
+
+    def recv(self, double timeout=-1.0):
+        """Wait until a batch is home, `timeout` seconds at most (< 0: for ever); work meanwhile.
+
+        Raises TimeoutError (the batch may be asked for again), NoAsyncCallError, and
+        EnvironmentFault. `batch` tells which environments came.
+        """
+        cdef int64_t deadline = 0
+        cdef bint arrived
+        self.check_open()
+        if self.phase == FRESH:
+            raise NoAsyncCallError("recv before anything was sent: call async_reset first", "recv")
+        if self.phase == RECEIVED:
+            raise NoAsyncCallError(
+                "recv twice for one send: call send with the last batch's actions first", "recv")
+        if timeout >= 0:
+            deadline = atomic.now() + <int64_t> (timeout * 1e9)
+        while True:
+            with nogil:
+                arrived = self.wait()
+                if arrived:
+                    self.take_batch()
+            if arrived:
+                break
+            PyErr_CheckSignals()
+            if timeout >= 0 and atomic.now() > deadline:
+                raise TimeoutError(f"no batch of {self.batch_size} environments was ready within "
+                                   f"{timeout:g} s; it is still under way: call recv again, or "
+                                   "close")
+        self.phase = RECEIVED
+        self.check_faults()
+
+    def step(self, actions, double timeout=-1.0):
+        """send and recv in one, for synchronous use."""
+        if self.num_groups > 1:
+            raise ValueError(f"step: with batch_size={self.batch_size} of {self.num_envs} "
+                             "environments use async_reset, then recv and send in turn")
+        self.send(actions)
+        self.recv(timeout)
+
+    @property
+    def steps(self):
+        """Steps since the last full reset (of the first group)."""
+        return self.groups[0].steps
+
+    def batch(self):
+        """The groups of the last batch: [(first environment, last + 1, steps), ...]."""
+        return [(self.groups[self.received[i]].first_env, self.groups[self.received[i]].last_env,
+                 self.groups[self.received[i]].steps) for i in range(self.groups_per_batch)]
+
+    @property
+    def pending(self):
+        """True between send and recv."""
+        return self.phase == SENT
+
+    @property
+    def fresh(self):
+        """True before the first reset."""
+        return self.phase == FRESH
+
+    def stop(self):
+        """End the helper threads and refuse further use. May be called at any time, and twice."""
+        cdef Py_ssize_t i
+        atomic.store_seq_cst(self.stopping, 1)
+        atomic.add_seq_cst(self.epoch, 1)
+        for i in range(self.num_helpers):
+            atomic.store_seq_cst(&self.helpers[i].asleep, 0)
+            atomic.wake(&self.helpers[i].asleep, 1)
+        threads, self.threads = self.threads, []
+        for thread in threads:
+            thread.join()
+
+    cdef check_open(self):
+        if atomic.load_acquire(self.stopping):
+            raise ClosedEnvironmentError("this vector environment is closed: make a new one")
+
+    # ---- actions ---------------------------------------------------------------------------------
+
+    cdef load_actions(self, actions):
+        """Check and convert the actions of the last batch into the action rows, all or nothing as
+        far as stepping goes."""
+        cdef Py_buffer view
+        if not PyObject_CheckBuffer(actions):
+            actions = as_array(actions)
+        PyObject_GetBuffer(actions, &view, PyBUF_FORMAT | PyBUF_STRIDES)
+        try:
+            if self.load_buffer(&view):
+                return
+        finally:
+            PyBuffer_Release(&view)
+        # An unusual memory layout or byte order: let NumPy make it an ordinary one.
+        array = np.asarray(actions)
+        if array.dtype.kind not in ("iu" if self.heads else "f"):
+            wanted = "integers" if self.heads else "floats"
+            raise InvalidAction(f"actions: expected {wanted}, got {describe(actions)}")
+        shape = (self.heads,) if self.heads else self.envs[0].action_space.shape
+        rows = self.batch_size * self.agents_per_env
+        if array.shape != (rows, *shape) and not (shape == (1,) and array.shape == (rows,)):
+            allowed = f"({rows},)" if shape == (1,) else str((rows, *shape))
+            raise InvalidAction(f"actions: expected shape {allowed}, one row per agent of the last "
+                                f"batch, got {describe(actions)}")
+        array = np.ascontiguousarray(array, np.int64 if self.heads else np.float64)
+        PyObject_GetBuffer(array.reshape(rows, -1), &view, PyBUF_FORMAT | PyBUF_STRIDES)
+        try:
+            if not self.load_buffer(&view):
+                raise AssertionError("an ordinary array was not understood")
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef bint load_buffer(self, Py_buffer* view) except -1:
+        """load_actions for a buffer of a plain type, (rows,) or (rows, width). False: neither."""
+        cdef Py_ssize_t rows = self.batch_size * self.agents_per_env
+        cdef Py_ssize_t width = self.heads + self.values      # one of the two is 0
+        cdef Py_ssize_t stride, bad = -1, i, done = 0, first, count
+        cdef const char* source
+        cdef Group* group
+        cdef char kind = view.format[0] if view.format != NULL else b"B"
+        if view.format != NULL and view.format[1] != 0:
+            return False
+        if view.ndim == 2:
+            if view.shape[1] != width:
+                return False
+            stride = view.strides[1]
+        elif view.ndim == 1 and width == 1:
+            stride = 0
+        else:
+            return False
+        if view.shape[0] != rows:
+            return False
+        for i in range(self.groups_per_batch):
+            group = &self.groups[self.received[i]]
+            first = group.first_env * self.agents_per_env
+            count = (group.last_env - group.first_env) * self.agents_per_env
+            source = <const char*> view.buf + done * view.strides[0]
+            bad = self.load_rows(kind, view.itemsize, source, view.strides[0], stride, first, count)
+            if bad == -2:
+                return False
+            if bad >= 0:
+                self.refuse(view, done + bad)
+            done += count
+        return True
+
+    cdef Py_ssize_t load_rows(self, char kind, Py_ssize_t itemsize, const char* source,
+                              Py_ssize_t row_stride, Py_ssize_t stride, Py_ssize_t first,
+                              Py_ssize_t count) noexcept:
+        """Rows of one group: the first bad row, -1 if all are good, -2 for a type not known."""
+        cdef bint signed = kind in b"bhilqn"
+        cdef int32_t* discrete = self.discrete_rows + first * self.heads
+        cdef const uint8_t* live = self.live_rows + first
+        if self.values:
+            if kind == b"f":
+                return load_continuous[float](
+                    source, row_stride, stride, count, self.values, self.action_lows,
+                    self.action_highs, live, self.continuous_rows + first * self.values, 0)
+            if kind == b"d":
+                return load_continuous[double](
+                    source, row_stride, stride, count, self.values, self.action_lows,
+                    self.action_highs, live, self.continuous_rows + first * self.values, 0)
+            return -2
+        if not signed and kind not in b"BHILQN":
+            return -2
+        if itemsize == 8 and signed:
+            return load_discrete[int64_t](
+                source, row_stride, stride, count, self.heads, self.action_starts,
+                self.action_sizes, live, discrete, 0)
+        if itemsize == 4 and signed:
+            return load_discrete[int32_t](
+                source, row_stride, stride, count, self.heads, self.action_starts,
+                self.action_sizes, live, discrete, 0)
+        if itemsize == 4:
+            return load_discrete[uint32_t](
+                source, row_stride, stride, count, self.heads, self.action_starts,
+                self.action_sizes, live, discrete, 0)
+        return -2
+
+    cdef refuse(self, Py_buffer* view, Py_ssize_t row):
+        """Raise InvalidAction for a row of the last batch."""
+        cdef Py_ssize_t i, rows, n = row
+        cdef Group* group
+        for i in range(self.groups_per_batch):
+            group = &self.groups[self.received[i]]
+            rows = (group.last_env - group.first_env) * self.agents_per_env
+            if n < rows:
+                n += group.first_env * self.agents_per_env
+                break
+            n -= rows
+        space = self.envs[0].action_space
+        value = np.asarray(<object> view.obj)[row]
+        where = f"environment {n // self.agents_per_env}"
+        if self.agents_per_env > 1:
+            where += f", agent slot {n % self.agents_per_env}"
+        raise InvalidAction(f"actions: row {row} ({where}) is {value}, which is not in {space}; "
+                            "no environment was stepped")
+
+    cdef check_ended(self, Group* group):
+        """Under DISABLED: no environment may be stepped whose episode is over."""
+        cdef Py_ssize_t e
+        for e in range(group.first_env, group.last_env):
+            if self.ended_envs[e]:
+                raise ResetNeeded(
+                    f"environment {e} has ended and autoreset is disabled: reset it first with "
+                    'reset(options={"reset_mask": mask}), mask a bool array (num_envs,)')
+
+    cdef check_faults(self):
+        """Raise for the first fault in the last batch."""
+        cdef Py_ssize_t i, s
+        cdef Group* group
+        cdef Slice* slice
+        for i in range(self.groups_per_batch):
+            group = &self.groups[self.received[i]]
+            for s in range(self.slice_of_shard[group.first_shard],
+                           self.slice_of_shard[group.last_shard]):
+                slice = &self.slices[s]
+                if slice.fault != NO_FAULT:
+                    env = type(<object> slice.env).__name__
+                    e = self.row_of_slice[s] // self.agents_per_env + slice.fault_environment
+                    fault, slice.fault = slice.fault, NO_FAULT
+                    raise EnvironmentFault(
+                        f"{env}, environment {e}, agent slot {slice.fault_agent}: {FAULTS[fault]}")
+
+    # ---- HOT PATH: from here on everything is typed, without the GIL and without allocation ------
+
+    cdef void start(self, Py_ssize_t g, Command command, const uint8_t* selected) noexcept nogil:
+        """Point the slices of a group at the rows of its next step and hand its shards over."""
+        cdef Group* group = &self.groups[g]
+        cdef Slice* slice
+        cdef Py_ssize_t s, row, i
+        cdef uint64_t seen = group.steps
+        for s in range(self.slice_of_shard[group.first_shard],
+                       self.slice_of_shard[group.last_shard]):
+            slice = &self.slices[s]
+            row = self.row_of_slice[s]
+            slice.command = command
+            slice.selected = NULL
+            if selected != NULL:
+                slice.selected = selected + row // slice.agents
+            slice.observations = ring_rows(&self.rings[OBSERVATIONS], seen, row)
+            slice.masks = <uint8_t*> ring_rows(&self.rings[MASKS], seen, row)
+            slice.action_masks = <uint8_t*> ring_rows(&self.rings[ACTION_MASKS], seen, row)
+            slice.rewards = <float*> outcome_rows(&self.rings[REWARDS], seen, row)
+            slice.terminations = <uint8_t*> outcome_rows(&self.rings[TERMINATIONS], seen, row)
+            slice.truncations = <uint8_t*> outcome_rows(&self.rings[TRUNCATIONS], seen, row)
+        if not group.out:
+            group.out = True
+            self.queue[self.num_out] = g
+            self.num_out += 1
+        # Whoever reads READY, or a later value, also sees all that was written above.
+        for i in range(group.first_shard, group.last_shard):
+            atomic.store_seq_cst(&self.shards[i].flag, READY)
+
+    cdef void call_helpers(self) noexcept nogil:
+        """Tell the helpers that shards are READY; wake as many as there are cores for.
+
+        A helper that is awake sees the new epoch. One that sleeps has written `asleep` before it
+        looked at the epoch a last time, and we write the epoch before we look at `asleep`: so
+        either it sees the new epoch, or we see it sleep.
+        """
+        cdef Py_ssize_t i, awake = 0
+        if self.max_awake <= 0:
+            return
+        atomic.add_seq_cst(self.epoch, 1)
+        for i in range(self.num_helpers):
+            awake += atomic.load_seq_cst(&self.helpers[i].asleep) == 0
+        for i in range(self.num_helpers):
+            if awake >= self.max_awake:
+                return
+            if atomic.exchange_seq_cst(&self.helpers[i].asleep, 0):
+                atomic.wake(&self.helpers[i].asleep, 1)
+                awake += 1
+
+    cdef bint claim(self, Py_ssize_t i) noexcept nogil:
+        """Step shard i if it is READY; the exchange lets only one thread do so."""
+        cdef uint32_t* flag = &self.shards[i].flag
+        if atomic.load_acquire(flag) != READY or not atomic.compare_exchange_seq_cst(
+                flag, READY, TAKEN):
+            return False
+        cdef Py_ssize_t s
+        for s in range(self.slice_of_shard[i], self.slice_of_shard[i + 1]):
+            run_slice(&self.slices[s])
+        atomic.store_seq_cst(flag, CALLER)
+        return True
+
+    cdef void help(self, Py_ssize_t index) noexcept nogil:
+        """A helper's life: step what is READY; spin a while; sleep until the next epoch."""
+        cdef uint32_t* asleep = &self.helpers[index].asleep
+        cdef Py_ssize_t i, home = self.num_shards * (index + 1) // (self.num_helpers + 1)
+        cdef uint32_t epoch, turns
+        cdef int64_t limit
+        cdef bint worked
+        while True:
+            # Read before the flags: a shard made READY after we looked comes with a later epoch.
+            epoch = atomic.load_seq_cst(self.epoch)
+            if atomic.load_acquire(self.stopping):
+                return
+            worked = False
+            for i in range(self.num_shards):
+                if self.claim((home + i) % self.num_shards):
+                    worked = True
+                    self.ring_bell()
+            if worked:
+                continue
+            limit = atomic.now() + self.spin_ns
+            turns = 0
+            while atomic.load_acquire(self.epoch) == epoch:
+                turns += 1
+                if turns % SPIN_TURNS == 0 and atomic.now() > limit:
+                    break
+                atomic.pause()
+            else:
+                continue
+            atomic.store_seq_cst(asleep, 1)
+            if atomic.load_seq_cst(self.epoch) == epoch:
+                atomic.park(asleep, 1, HELPER_PARK_NS)
+            atomic.store_seq_cst(asleep, 0)
+
+    cdef void ring_bell(self) noexcept nogil:
+        """Wake the caller if it sleeps.
+
+        The shard's flag was written before we look at the bell, and the caller writes the bell
+        before it looks at the flags a last time: so either it sees the flag, or we see the bell.
+        """
+        if atomic.load_seq_cst(self.bell) and atomic.exchange_seq_cst(self.bell, 0):
+            atomic.wake(self.bell, 1)
+
+    cdef bint is_home(self, Py_ssize_t g) noexcept nogil:
+        """All shards of the group belong to the caller."""
+        cdef Py_ssize_t i
+        for i in range(self.groups[g].first_shard, self.groups[g].last_shard):
+            if atomic.load_seq_cst(&self.shards[i].flag) != CALLER:
+                return False
+        return True
+
+    cdef Py_ssize_t count_home(self) noexcept nogil:
+        """Groups sent that are ready to be received, as many as a batch needs at most."""
+        cdef Py_ssize_t q, count = 0
+        for q in range(self.num_out):
+            count += self.is_home(self.queue[q])
+            if count == self.groups_per_batch:
+                break
+        return count
+
+    cdef bint work(self) noexcept nogil:
+        """The caller steps the READY shards of the oldest group that has some; False: none has."""
+        cdef Py_ssize_t q, i
+        cdef bint worked = False
+        for q in range(self.num_out):
+            for i in range(self.groups[self.queue[q]].first_shard,
+                           self.groups[self.queue[q]].last_shard):
+                worked |= self.claim(i)
+            if worked:
+                return True
+        return False
+
+    cdef bint wait(self) noexcept nogil:
+        """Work, spin, then sleep until a batch is home; False: look for signals and come again."""
+        cdef int64_t limit = 0
+        cdef uint32_t turns = 0
+        while self.count_home() < self.groups_per_batch:
+            if self.work():
+                continue
+            if turns == 0:
+                limit = atomic.now() + self.spin_ns
+            turns += 1
+            if turns % SPIN_TURNS == 0 and atomic.now() > limit:
+                break
+            atomic.pause()
+        else:
+            return True
+        atomic.store_seq_cst(self.bell, 1)
+        if self.count_home() < self.groups_per_batch:
+            atomic.park(self.bell, 1, PARK_NS)
+        atomic.store_seq_cst(self.bell, 0)
+        return self.count_home() == self.groups_per_batch
+
+    cdef void discard(self) noexcept nogil:
+        """Forget the groups that are home."""
+        cdef Py_ssize_t q, kept = 0, g
+        for q in range(self.num_out):
+            g = self.queue[q]
+            if self.is_home(g):
+                self.groups[g].out = False
+            else:
+                self.queue[kept] = g
+                kept += 1
+        self.num_out = kept
+
+    cdef void take_batch(self) noexcept nogil:
+        """Move the oldest groups that are home from the queue to `received`."""
+        cdef Py_ssize_t q, kept = 0, taken = 0, g
+        for q in range(self.num_out):
+            g = self.queue[q]
+            if taken < self.groups_per_batch and self.is_home(g):
+                self.received[taken] = g
+                self.groups[g].out = False
+                taken += 1
+            else:
+                self.queue[kept] = g
+                kept += 1
+        self.num_out = kept
+
+
+cdef inline char* ring_rows(Ring* ring, uint64_t step, Py_ssize_t row) noexcept nogil:
+    """Where the row stands in the slot of a step."""
+    return ring.base + (step % ring.length) * ring.slot_size + row * ring.row_size
+
+
+cdef inline char* outcome_rows(Ring* ring, uint64_t step, Py_ssize_t row) noexcept nogil:
+    """The same for what an action caused: step k fills slot k - 1; a reset, the last one."""
+    return ring_rows(ring, step + ring.length - 1, row)
+
+
+cdef void run_slice(Slice* slice) noexcept nogil:
+    """Clear what a step only adds to, then let the environment's own loop run."""
+    cdef Py_ssize_t rows = slice.count * slice.agents
+    if slice.selected == NULL:
+        memset(slice.rewards, 0, rows * sizeof(float))
+        memset(slice.terminations, 0, rows)
+        memset(slice.truncations, 0, rows)
+        memcpy(slice.masks, slice.live, rows)
+        if slice.choices:
+            memset(slice.action_masks, 1, rows * slice.choices)
+    (<NativeEnv> slice.env).run(slice)

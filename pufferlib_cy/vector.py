@@ -1,0 +1,433 @@
+"""Vector environments: `make`, and what it returns.
+
+A vector environment steps E environments with A agent slots each as N = E * A rows. `Serial` steps
+them in the calling thread; `Threads` has helper threads beside it. Both are thin: the work is done
+by `pufferlib_cy._core.Engine`, and all backends give the same bytes for the same seed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import secrets
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.error import AlreadyPendingCallError
+from gymnasium.spaces import Space
+from numpy.typing import ArrayLike, NDArray
+
+from pufferlib_cy import envs as native
+from pufferlib_cy._core import Engine, NativeEnv
+
+AUTORESET_MODES = ("same_step", "next_step", "disabled")
+BACKENDS = ("auto", "serial", "threads")
+Infos = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What `VectorEnv.recv` gives: the rows of `batch_size` environments.
+
+    The arrays are valid until the next recv, or for good with ``copy=True``. With B environments of
+    A agents there are R = B * A rows; `env_ids` says whose they are.
+    """
+
+    observations: NDArray[Any]             # (R, *observation shape)
+    rewards: NDArray[np.float32]           # (R,)
+    terminations: NDArray[np.bool_]        # (R,)
+    truncations: NDArray[np.bool_]         # (R,)
+    masks: NDArray[np.bool_]               # (R,) live agents
+    action_masks: NDArray[np.bool_] | None  # (R, choices) legal actions
+    env_ids: NDArray[np.int64]             # (B,)
+    infos: Infos
+
+
+class VectorEnv:
+    """E environments behind one set of arrays; made by `make`.
+
+    What `reset`, `step` and `recv` return is valid until the next call, unless ``copy=True``.
+    Works as a context manager; `close` is also called when the object is collected.
+
+    Attributes
+    ----------
+    num_envs, agents_per_env, num_agents: E, A, and N = E * A rows.
+    batch_size: environments per `recv`; E is synchronous.
+    single_observation_space, single_action_space: of one row, as the policy sees them.
+    env_observation_space, env_action_space: of one agent, as the environment declares them.
+    num_workers: threads that step, the caller among them.
+    autoreset: "same_step", "next_step" or "disabled".
+    """
+
+    backend: str
+
+    def __init__(self, environments: Sequence[NativeEnv], counts: Sequence[int], *,
+                 num_workers: int, batch_size: int, autoreset: str, seed: Any, timeout: float,
+                 copy: bool) -> None:
+        env = environments[0]
+        self._engine = Engine(
+            environments, counts, helpers=num_workers - 1, batch_size=batch_size,
+            autoreset=AUTORESET_MODES.index(autoreset), cores=available_cores())
+        # The helper threads hold the engine, not this object: so it is collected when its last
+        # user lets go, and then stops them.
+        self._finalizer = weakref.finalize(self, self._engine.stop)
+        self.num_envs: int = self._engine.num_envs
+        self.agents_per_env: int = self._engine.agents_per_env
+        self.num_agents: int = self._engine.num_agents
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.autoreset = autoreset
+        self.timeout = timeout
+        self.single_observation_space: Space[Any] = env.observation_space
+        self.single_action_space: Space[Any] = env.action_space
+        self.env_observation_space: Space[Any] = env.observation_space
+        self.env_action_space: Space[Any] = env.action_space
+        self._seed = seed
+        self._copy = copy
+        self._infos: Infos = {}
+        self._use_rows()
+
+    # ---- synchronous use -------------------------------------------------------------------------
+
+    def reset(self, *, seed: int | Sequence[int | None] | None = None,
+              options: Mapping[str, Any] | None = None) -> tuple[NDArray[Any], Infos]:
+        """Begin a new episode everywhere; return observations (N, ...) and infos.
+
+        `seed`: an int s seeds environment i with s + i; a sequence has one per environment, None
+        in it leaves that one's stream as it is. Without a seed the streams go on, or start at
+        random if they never started. ``options={"reset_mask": mask}``, bool (E,), resets only
+        those environments.
+        """
+        self._require_synchronous("reset")
+        selected = self._reset_mask(options)
+        if selected is None:
+            self.async_reset(seed=seed)
+            self._engine.recv(self.timeout)
+        elif seed is not None:
+            raise ValueError("reset: a seed is for full resets; leave out seed or reset_mask")
+        else:
+            self._engine.reset_some(selected)
+        return self._given(_slot(self._observations, self._engine.steps)), {}
+
+    def step(self, actions: ArrayLike) -> tuple[
+            NDArray[Any], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], Infos]:
+        """Step every environment with its row of `actions`.
+
+        Returns observations (N, ...), rewards float32 (N,), terminations and truncations bool
+        (N,), infos. Raises InvalidAction naming the row if an action is not in its space; then
+        nothing was stepped.
+        """
+        engine = self._engine
+        engine.step(actions, self.timeout)
+        k: int = engine.steps
+        observations = self._observations[k % len(self._observations)]
+        k -= 1
+        rewards = self._rewards[k % len(self._rewards)]
+        terminations = self._terminations[k % len(self._terminations)]
+        truncations = self._truncations[k % len(self._truncations)]
+        if self._copy:
+            return (observations.copy(), rewards.copy(), terminations.copy(), truncations.copy(),
+                    {})
+        self._infos.clear()
+        return observations, rewards, terminations, truncations, self._infos
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """bool (N,): rows with a live agent, as of the last step or reset."""
+        return self._given(_slot(self._masks, self._engine.steps))
+
+    @property
+    def action_masks(self) -> NDArray[np.bool_] | None:
+        """bool (N, choices): legal actions, as of the last step or reset; None if undeclared."""
+        if not self._action_masks:
+            return None
+        return self._given(_slot(self._action_masks, self._engine.steps))
+
+    @property
+    def acting(self) -> NDArray[np.bool_]:
+        """bool (N,): rows whose next action counts: live, not ended, and not about to be reset."""
+        return self._given(self._engine.live)
+
+    @property
+    def final_observations(self) -> NDArray[Any]:
+        """(N, ...): rows whose episode ended in the last step hold its last observation; the
+        others hold nothing of meaning."""
+        return self._given(self._engine.final_observations)
+
+    # ---- asynchronous use ------------------------------------------------------------------------
+
+    def async_reset(self, *, seed: int | Sequence[int | None] | None = None) -> None:
+        """Begin a new episode everywhere; `recv` gives the first observations. Seeds: see reset."""
+        seeds = self._seeds(seed)
+        if seeds is not None:
+            self._engine.seed(seeds)
+        self._engine.send_reset()
+
+    def recv(self, timeout: float | None = None) -> Batch:
+        """Wait for the first `batch_size` environments that are ready, oldest first.
+
+        Raises TimeoutError after `timeout` seconds (default: that of the constructor); the batch
+        can be asked for again.
+        """
+        self._engine.recv(self.timeout if timeout is None else timeout)
+        A = self.agents_per_env
+        parts: list[list[NDArray[Any]]] = []
+        ids = []
+        for first, last, k in self._engine.batch():
+            rows = slice(first * A, last * A)
+            ids.append(np.arange(first, last))
+            parts.append(
+                [_slot(ring, k)[rows] for ring in (self._observations, self._masks)]
+                + [_slot(ring, k - 1)[rows] for ring in (self._rewards, self._terminations,
+                                                         self._truncations)]
+                + ([_slot(self._action_masks, k)[rows]] if self._action_masks else []))
+        gather = np.concatenate if len(ids) > 1 else lambda views: self._given(views[0])
+        columns: list[NDArray[Any]] = [gather(column) for column in zip(*parts)]
+        observations, masks, rewards, terminations, truncations = columns[:5]
+        return Batch(observations, rewards, terminations, truncations, masks,
+                     columns[5] if self._action_masks else None, gather(ids), {})
+
+    def send(self, actions: ArrayLike) -> None:
+        """Answer the batch last received: one row of `actions` per row of it, in its order."""
+        self._engine.send(actions)
+
+    # ---- the rest --------------------------------------------------------------------------------
+
+    def attach(self, **rows: NDArray[Any]) -> None:
+        """Write rows straight into arrays of the caller's, from the next reset on.
+
+        Any of observations, masks, action_masks, rewards, terminations, truncations; each a
+        C-contiguous, writable array (slots, N, ...) of the dtype and shape that this object gives.
+        The first three go round their slots beginning with slot 0 at the reset; the others begin
+        with slot 0 at the first step. `reset` and `step` then return views of these arrays.
+        """
+        self._engine.attach(**rows)
+        self._use_rows()
+
+    def episode_stats(self) -> dict[str, float]:
+        """Means over the episodes that ended since the last call, which it forgets.
+
+        Keys: episodes (how many), and if there were any, episode_return and episode_length. The
+        sums are kept per environment and added in its order, so that they do not depend on the
+        backend.
+        """
+        self._require_idle("episode_stats")
+        episodes, returns, lengths = self._engine.finished.sum(axis=0).tolist()
+        self._engine.finished[:] = 0.0
+        if not episodes:
+            return {"episodes": 0.0}
+        return {"episodes": episodes, "episode_return": returns / episodes,
+                "episode_length": lengths / episodes}
+
+    @property
+    def bytes_per_env(self) -> float:
+        """Bytes of state, random stream, rows and statistics that one environment takes."""
+        engine = self._engine
+        arrays = [*engine.rows, engine.actions, engine.continuous_actions, engine.live,
+                  engine.final_observations, engine.returns, engine.lengths, engine.finished,
+                  engine.ended]
+        arrays += [a for env in engine.envs for a in (env.state_array, env.rng_array)]
+        return sum(a.nbytes for a in arrays if a is not None) / self.num_envs
+
+    def close(self) -> None:
+        """Stop the helper threads. Further use raises ClosedEnvironmentError; closing twice is
+        fine."""
+        self._finalizer()
+
+    def __enter__(self) -> VectorEnv:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        names = ", ".join(dict.fromkeys(type(env).__name__ for env in self._engine.envs))
+        return (f"{type(self).__name__}({names}, num_envs={self.num_envs}, "
+                f"agents_per_env={self.agents_per_env}, num_workers={self.num_workers}, "
+                f"batch_size={self.batch_size}, autoreset={self.autoreset!r})")
+
+    # ---- helpers ---------------------------------------------------------------------------------
+
+    def _use_rows(self) -> None:
+        """Cut the engine's arrays into one view per slot, so that a step only picks them."""
+        (self._observations, self._masks, self._action_masks, self._rewards, self._terminations,
+         self._truncations) = ([] if rows is None else list(rows) for rows in self._engine.rows)
+
+    def _given(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Rows as the user gets them: a view, or a copy where the constructor was told so."""
+        return rows.copy() if self._copy else rows
+
+    def _require_synchronous(self, call: str) -> None:
+        if self.batch_size != self.num_envs:
+            raise ValueError(f"{call}: with batch_size={self.batch_size} of {self.num_envs} "
+                             "environments use async_reset, then recv and send in turn")
+
+    def _require_idle(self, call: str) -> None:
+        if self._engine.pending:
+            raise AlreadyPendingCallError(f"{call} while a step is under way: call recv first",
+                                          call)
+
+    def _reset_mask(self, options: Mapping[str, Any] | None) -> NDArray[np.bool_] | None:
+        if not options:
+            return None
+        unknown = set(options) - {"reset_mask"}
+        if unknown:
+            raise ValueError(f"reset: unknown options {sorted(unknown)}; native environments know "
+                             "reset_mask")
+        mask = np.asarray(options["reset_mask"])
+        if mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
+            raise ValueError(f"reset_mask: expected a bool array of shape ({self.num_envs},), one "
+                             f"per environment, got {mask.dtype} {mask.shape}")
+        return np.ascontiguousarray(mask)
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None] | None:
+        """One seed per environment (None: leave its stream), or None: leave all."""
+        first = not self._engine.is_seeded
+        if seed is None and first:
+            seed = self._seed
+        if seed is None:
+            return [secrets.randbits(64) for _ in range(self.num_envs)] if first else None
+        if isinstance(seed, (int, np.integer)):
+            seeds: list[int | None] = [int(seed) + i for i in range(self.num_envs)]
+        else:
+            seeds = [None if s is None else int(s) for s in seed]
+            if len(seeds) != self.num_envs:
+                raise ValueError(f"seed: expected an int or one per environment "
+                                 f"({self.num_envs}), got {len(seeds)}")
+            if first:
+                seeds = [secrets.randbits(64) if s is None else s for s in seeds]
+        for i, s in enumerate(seeds):
+            if s is not None and not 0 <= s < 2**64:
+                raise ValueError(f"seed: environment {i} would get {s}, which is not in "
+                                 "[0, 2**64)")
+        return seeds
+
+
+def _slot(ring: list[NDArray[Any]], step: int) -> NDArray[Any]:
+    return ring[step % len(ring)]
+
+
+class Serial(VectorEnv):
+    """The calling thread steps every environment."""
+
+    backend = "serial"
+
+
+class Threads(VectorEnv):
+    """`num_workers` threads step shards of environments without the GIL, the caller among them.
+
+    The caller claims shards itself whenever it waits, so that a helper that sleeps or has no core
+    never holds it up.
+    """
+
+    backend = "threads"
+
+
+def available_cores() -> int:
+    """Cores that this process may use now (taskset and the like are respected)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# Below this many environments per worker, handing shards over costs more than it saves.
+MIN_ENVS_PER_WORKER = 256
+
+
+def make(env: str | type[NativeEnv] | Callable[..., NativeEnv], num_envs: int = 1, *,
+         backend: str = "auto", num_workers: int | None = None, batch_size: int | None = None,
+         autoreset: str = "same_step",
+         env_kwargs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+         seed: int | Sequence[int | None] | None = None, timeout: float = 60.0,
+         copy: bool = False) -> VectorEnv:
+    """Make a vector of `num_envs` environments.
+
+    Parameters
+    ----------
+    env: the name of a native environment (`puffer-cy list`), or a `NativeEnv` subclass.
+    num_envs: E, how many of them.
+    backend: "serial", "threads", or "auto": threads where every worker gets at least
+        256 environments and there is more than one core, else serial.
+    num_workers: threads that step, the caller among them; default: the cores this process may use.
+    batch_size: environments per `recv`; less than `num_envs` is staggered (EnvPool-style): the
+        others go on while the caller thinks.
+    autoreset: "same_step": the step that ends an episode returns the next one's first
+        observation; "next_step": the step after it does; "disabled": the caller resets.
+    env_kwargs: arguments of the environment's constructor: one dict, or one per environment.
+    seed: for the first reset, if that is given none.
+    timeout: seconds that `step`, `reset` and `recv` wait.
+    copy: return copies instead of views that the next call overwrites.
+
+    Raises ValueError or TypeError for arguments that make no sense, naming the argument.
+    """
+    kind = _environment_class(env)
+    E = _count("num_envs", num_envs)
+    B = E if batch_size is None else _count("batch_size", batch_size)
+    if B > E:
+        raise ValueError(f"batch_size: {B} environments per batch, but there are only {E}")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: {backend!r} is not one of {', '.join(BACKENDS)}")
+    if autoreset not in AUTORESET_MODES:
+        raise ValueError(f"autoreset: {autoreset!r} is not one of {', '.join(AUTORESET_MODES)}")
+    if not timeout > 0:
+        raise ValueError(f"timeout: {timeout} seconds is not positive")
+    workers = None if num_workers is None else _count("num_workers", num_workers)
+    if backend == "auto":
+        most = available_cores() if workers is None else workers
+        workers = max(1, min(most, E // MIN_ENVS_PER_WORKER))
+        backend = "threads" if workers > 1 else "serial"
+    elif backend == "serial":
+        if workers not in (None, 1):
+            raise ValueError(f"num_workers: the serial backend has one, not {workers}; use "
+                             'backend="threads"')
+        workers = 1
+    elif workers is None:
+        workers = available_cores()
+    backend_class = Serial if backend == "serial" else Threads
+    environments, counts = _construct(kind, E, env_kwargs)
+    return backend_class(environments, counts, num_workers=workers, batch_size=B,
+                         autoreset=autoreset, seed=seed, timeout=timeout, copy=copy)
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected a positive int, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}: expected at least 1, got {value}")
+    return int(value)
+
+
+def _environment_class(env: Any) -> Callable[..., NativeEnv]:
+    if isinstance(env, str):
+        if env in native.REGISTRY:
+            return native.load(env)
+        near = difflib.get_close_matches(env, native.REGISTRY, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ValueError(f"env: no environment is called {env!r}; {hint}There are: "
+                         f"{', '.join(sorted(native.REGISTRY))}")
+    if isinstance(env, type) and issubclass(env, NativeEnv):
+        return env
+    raise TypeError("env: expected the name of a native environment or a NativeEnv subclass, got "
+                    f"{env!r}")
+
+
+def _construct(kind: Callable[..., NativeEnv], num_envs: int,
+               env_kwargs: Any) -> tuple[list[NativeEnv], list[int]]:
+    """Instances of the class and how many environments each holds: one per run of equal kwargs."""
+    if env_kwargs is None or isinstance(env_kwargs, Mapping):
+        return [kind(**(env_kwargs or {}))], [num_envs]
+    if len(env_kwargs) != num_envs:
+        raise ValueError(f"env_kwargs: expected a dict or one per environment ({num_envs}), got "
+                         f"{len(env_kwargs)}")
+    environments: list[NativeEnv] = []
+    counts: list[int] = []
+    for i, kwargs in enumerate(env_kwargs):
+        if i and kwargs == env_kwargs[i - 1]:
+            counts[-1] += 1
+        else:
+            environments.append(kind(**kwargs))
+            counts.append(1)
+    return environments, counts
