@@ -1,8 +1,9 @@
 """The extension modules and the one table of compiler directives.
 
-Two switches, both environment variables: PUFFERLIB_CY_CHECKED=1 makes the checked build (bounds,
-overflow and None checks, and a look at everything an environment writes); PUFFERLIB_CY_NATIVE=1
-compiles for this machine's own instruction set (the result may not run elsewhere).
+Two switches, both environment variables: PUFFERLIB_CY_CHECKED=1 makes the checked build (array
+bounds, and a look at everything an environment writes); PUFFERLIB_CY_NATIVE=1 compiles for this
+machine's own instruction set (the result may not run elsewhere). Overflow and wild pointers are the
+sanitizers' part: `make sanitize`.
 """
 
 import os
@@ -20,8 +21,6 @@ COMPILER_DIRECTIVES = {
     "boundscheck": CHECKED,
     "wraparound": CHECKED,
     "initializedcheck": CHECKED,
-    "nonecheck": CHECKED,
-    "overflowcheck": CHECKED,
     "cdivision": not CHECKED,
     "auto_pickle": False,
     "embedsignature": True,

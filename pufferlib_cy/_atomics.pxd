@@ -94,7 +94,8 @@ cdef extern from * nogil:
     #elif defined(__APPLE__)
       /* What libc++ builds std::atomic::wait on; 3 is UL_COMPARE_AND_WAIT_SHARED. */
       #include <time.h>
-      extern int __ulock_wait(uint32_t operation, void *word, uint64_t value, uint32_t microseconds);
+      extern int __ulock_wait(uint32_t operation, void *word, uint64_t value,
+                              uint32_t microseconds);
       extern int __ulock_wake(uint32_t operation, void *word, uint64_t wake_value);
       static inline void pcy_park(uint32_t *word, uint32_t expected, int64_t nanoseconds) {
           (void)__ulock_wait(3, word, expected, (uint32_t)(nanoseconds / 1000 + 1));

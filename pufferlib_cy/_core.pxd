@@ -32,7 +32,6 @@ cdef struct Rng:
     uint64_t state
     uint64_t gamma            # odd; differs between streams
 
-@cython.overflowcheck(False)
 cdef inline uint64_t next_uint64(Rng* rng) noexcept nogil:
     """64 random bits."""
     rng.state += rng.gamma
@@ -42,7 +41,6 @@ cdef inline uint64_t next_uint64(Rng* rng) noexcept nogil:
     return z ^ (z >> 31)
 
 
-@cython.overflowcheck(False)
 @cython.cdivision(True)
 cdef inline uint32_t uniform_int(Rng* rng, uint32_t n) noexcept nogil:
     """An integer in [0, n), n > 0, without bias (Lemire 2019, arXiv 1805.10941)."""
@@ -69,7 +67,7 @@ cdef struct Rows:
     void* state               # this environment's state_size bytes
     void* observations        # (A, D) in the observation space's dtype
     const int32_t* actions    # (A, heads) discrete actions, checked against the space; or NULL
-    const float* continuous_actions   # (A, values) of a Box action space, checked; or NULL
+    const float* continuous_actions  # (A, values) of a Box action space, checked; or NULL
     float* rewards            # (A,)
     uint8_t* terminations     # (A,) 1: the agent's episode ended by the rules
     uint8_t* truncations      # (A,) 1: it was cut off by a limit
@@ -119,7 +117,7 @@ cdef struct Slice:
     size_t heads              # discrete actions per row, or 0
     int32_t* actions          # (count * A, heads)
     size_t values             # continuous actions per row, or 0
-    float* continuous_actions # (count * A, values)
+    float* continuous_actions  # (count * A, values)
     float* rewards            # (count * A,)
     uint8_t* terminations     # (count * A,)
     uint8_t* truncations      # (count * A,)

@@ -13,7 +13,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.limits cimport INT_MAX
 from libc.math cimport isfinite
 from libc.stdint cimport (
-    int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t,
+    int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t,
 )
 from libc.string cimport memcpy, memset
 
@@ -74,7 +74,6 @@ cdef inline void* address(array) except NULL:
     return <void*> <uintptr_t> array.ctypes.data
 
 
-@cython.overflowcheck(False)
 cdef uint64_t mix_gamma(uint64_t z) noexcept nogil:
     """An odd increment with enough changes between neighbouring bits (Steele et al. 2014)."""
     z = (z ^ (z >> 33)) * 0xFF51AFD7ED558CCDULL
@@ -88,7 +87,6 @@ cdef uint64_t mix_gamma(uint64_t z) noexcept nogil:
     return z ^ 0xAAAAAAAAAAAAAAAAULL if count < 24 else z
 
 
-@cython.overflowcheck(False)
 cdef void seed_stream(Rng* rng, uint64_t seed) noexcept nogil:
     """Start the stream of `seed`: what Java's ``new SplittableRandom(seed).split()`` gives."""
     cdef Rng root
@@ -284,7 +282,6 @@ ctypedef fused real_action:
     double
 
 
-@cython.overflowcheck(False)
 @cython.cdivision(True)
 cdef Py_ssize_t load_discrete(
         const char* source, Py_ssize_t row_stride, Py_ssize_t head_stride, Py_ssize_t count,
@@ -771,11 +768,6 @@ cdef class Engine:
     def pending(self):
         """True between send and recv."""
         return self.phase == SENT
-
-    @property
-    def fresh(self):
-        """True before the first reset."""
-        return self.phase == FRESH
 
     def stop(self):
         """End the helper threads and refuse further use. May be called at any time, and twice."""

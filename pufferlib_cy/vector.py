@@ -185,7 +185,7 @@ class VectorEnv:
                                                          self._truncations)]
                 + ([_slot(self._action_masks, k)[rows]] if self._action_masks else []))
         gather = np.concatenate if len(ids) > 1 else lambda views: self._given(views[0])
-        columns: list[NDArray[Any]] = [gather(column) for column in zip(*parts)]
+        columns: list[NDArray[Any]] = [gather(column) for column in zip(*parts, strict=True)]
         observations, masks, rewards, terminations, truncations = columns[:5]
         return Batch(observations, rewards, terminations, truncations, masks,
                      columns[5] if self._action_masks else None, gather(ids), {})
@@ -230,7 +230,7 @@ class VectorEnv:
                   engine.final_observations, engine.returns, engine.lengths, engine.finished,
                   engine.ended]
         arrays += [a for env in engine.envs for a in (env.state_array, env.rng_array)]
-        return sum(a.nbytes for a in arrays if a is not None) / self.num_envs
+        return sum(int(a.nbytes) for a in arrays if a is not None) / self.num_envs
 
     def close(self) -> None:
         """Stop the helper threads. Further use raises ClosedEnvironmentError; closing twice is

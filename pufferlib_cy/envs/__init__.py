@@ -6,7 +6,9 @@
 import importlib
 
 REGISTRY = {
+    "bandit": ("bandit", "Bandit"),
     "cartpole": ("cartpole", "CartPole"),
+    "memory": ("memory", "Memory"),
     "squared": ("squared", "Squared"),
 }
 

@@ -12,18 +12,15 @@ cdef enum Action: STAY, DOWN, UP, LEFT, RIGHT
 cdef enum Cell: EMPTY, AGENT, TARGET
 
 cdef struct State:
-    int y, x          # the agent's row and column
-    int target        # the target's cell, y * size + x
-    int ticks         # steps since the reset
+    int y, x, ticks, target   # agent's row and column; steps so far; target's cell, y * size + x
 
 
 @cython.final
 cdef class Squared(NativeEnv):
-    """One agent starts in the centre of a size x size grid, the target on any other cell.
+    """The agent starts in the centre of a size x size grid, the target on any other cell.
 
-    Reaching the target gives 1 and ends the episode; leaving the grid, or more than 3 * size
-    steps, gives -1 and ends it. Observation: uint8 (size * size,), 0 empty, 1 agent, 2 target.
-    """
+    Reaching it gives 1, leaving the grid or taking more than 3 * size steps gives -1; each ends the
+    episode. Observation: uint8 (size * size,), 0 empty, 1 agent, 2 target."""
     cdef int size
 
     def __init__(self, int size=11):
@@ -39,29 +36,23 @@ cdef class Squared(NativeEnv):
                 self.reset(<State*> rows.state, &rows)
             else:
                 self.step(<State*> rows.state, &rows)
+            self.observe(<State*> rows.state, <uint8_t*> rows.observations)
 
     cdef inline void reset(self, State* state, Rows* rows) noexcept nogil:
-        cdef int centre = self.size // 2 * (self.size + 1)
-        state.y = state.x = self.size // 2
+        state.y, state.x, state.ticks = self.size // 2, self.size // 2, 0
         state.target = uniform_int(rows.rng, self.size * self.size - 1)
-        state.target += state.target >= centre        # any cell but the centre
-        state.ticks = 0
-        self.observe(state, <uint8_t*> rows.observations)
+        state.target += state.target >= state.y * self.size + state.x   # any but the centre
 
     cdef inline void step(self, State* state, Rows* rows) noexcept nogil:
         cdef int action = rows.actions[0]
+        cdef int y = state.y + (action == DOWN) - (action == UP)
+        cdef int x = state.x + (action == RIGHT) - (action == LEFT)
         state.ticks += 1
-        state.y += (action == DOWN) - (action == UP)
-        state.x += (action == RIGHT) - (action == LEFT)
-        if not (0 <= state.y < self.size and 0 <= state.x < self.size):
-            state.y = min(max(state.y, 0), self.size - 1)
-            state.x = min(max(state.x, 0), self.size - 1)
+        if not (0 <= y < self.size and 0 <= x < self.size) or state.ticks > 3 * self.size:
             rows.rewards[0], rows.terminations[0] = -1.0, True
-        elif state.y * self.size + state.x == state.target:
-            rows.rewards[0], rows.terminations[0] = 1.0, True
-        elif state.ticks > 3 * self.size:
-            rows.rewards[0], rows.terminations[0] = -1.0, True
-        self.observe(state, <uint8_t*> rows.observations)
+        else:
+            state.y, state.x = y, x
+            rows.rewards[0] = rows.terminations[0] = y * self.size + x == state.target
 
     cdef inline void observe(self, State* state, uint8_t* cells) noexcept nogil:
         memset(cells, EMPTY, self.size * self.size)

@@ -1,0 +1,97 @@
+"""The core by itself: random streams, faulty environments, and what importing it brings in."""
+
+import subprocess
+import sys
+
+import numpy as np
+import oracle
+import pytest
+
+import pufferlib_cy
+from pufferlib_cy import NativeEnv, _core
+
+
+def rng_of(vec):
+    return vec._engine.envs[0].rng_array
+
+
+def test_streams_are_splitmix64_split_by_seed():
+    seeds = [0, 1, 2**63, 2**64 - 1]
+    with pufferlib_cy.make("bandit", len(seeds)) as vec:
+        vec.reset(seed=seeds)
+        for i, seed in enumerate(seeds):
+            stream = oracle.Stream(seed)
+            assert rng_of(vec)[i].tolist() == [stream.state, stream.gamma]
+
+
+def test_splitmix64_published_vector():
+    """The first outputs for seed 1234567 with the golden gamma, as in Vigna's reference."""
+    stream = oracle.Stream(0)
+    stream.state, stream.gamma = 1234567, 0x9E3779B97F4A7C15
+    assert [stream.next() for _ in range(3)] == [
+        6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def test_streams_of_neighbouring_seeds_are_unrelated():
+    draws = np.array([[oracle.Stream(seed).uniform(0, 1)] for seed in range(4000)]).ravel()
+    assert abs(np.corrcoef(draws[:-1], draws[1:])[0, 1]) < 0.06
+    assert abs(draws.mean() - 0.5) < 0.02
+
+
+def test_aligned_zeros_starts_on_a_cache_line():
+    for shape in (1, 7, (3, 5), (2, 0, 4)):
+        array = _core.aligned_zeros(shape, np.float32)
+        assert array.ctypes.data % 64 == 0 or array.size == 0
+        assert array.flags.c_contiguous
+        assert not array.any()
+
+
+@pytest.mark.parametrize("bad", [
+    dict(observation_space="box"), dict(action_space="discrete"), dict(agents_per_env=0),
+    dict(state_size=0), dict(action_masks=True),
+])
+def test_native_env_refuses_what_it_cannot_hold(bad):
+    from gymnasium.spaces import Box
+    box = Box(-1, 1, (2,), np.float32)
+    good = dict(observation_space=box, action_space=box, state_size=8)
+    NativeEnv(**good)
+    with pytest.raises((TypeError, ValueError), match="NativeEnv"):
+        NativeEnv(**{**good, **bad})
+
+
+def test_environments_that_break_the_contract(native):
+    with (pytest.raises(pufferlib_cy.EnvironmentFault, match=r"NoRun, environment 0.*run"),
+          pufferlib_cy.make(native["faulty"].NoRun) as vec):
+        vec.reset()
+    with pytest.raises(TypeError, match=r"NoInit.__init__ did not call super"):
+        pufferlib_cy.make(native["faulty"].NoInit)
+
+
+@pytest.mark.skipif(not _core.checked, reason="looks at what the checked build finds")
+@pytest.mark.parametrize(("way", "words"), [
+    (1, "reward is NaN"), (2, "observation has a value that is NaN"), (3, "was not written"),
+    (4, "neither 0 nor 1"), (5, "before or behind"), (6, "before or behind"),
+])
+def test_checked_build_finds(native, way, words):
+    with pufferlib_cy.make(native["faulty"].Faulty, 3, env_kwargs={"way": way}) as vec:
+        vec.reset(seed=0)
+        with pytest.raises(pufferlib_cy.EnvironmentFault, match=f"environment 1.*{words}"):
+            vec.step([0, 0, 0])
+        others = vec._engine.rows[0][0][[0, 2]]
+        assert (others == 0.5).all()
+
+
+def test_sound_environment_is_left_alone(native):
+    with pufferlib_cy.make(native["faulty"].Faulty, 3) as vec:
+        vec.reset(seed=0)
+        observations, rewards, *_ = vec.step([0, 0, 0])
+        assert (observations == 0.5).all()
+        assert not rewards.any()
+
+
+def test_import_needs_neither_torch_nor_pettingzoo():
+    code = ("import sys; sys.modules['torch'] = sys.modules['pettingzoo'] = None;"
+            "import pufferlib_cy; pufferlib_cy.make('cartpole').reset();"
+            "print([m for m in ('tensorboard', 'rich', 'tyro') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
