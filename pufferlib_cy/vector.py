@@ -87,7 +87,6 @@ class VectorEnv:
         self.env_action_space: Space[Any] = env.action_space
         self._seed = seed
         self._copy = copy
-        self._infos: Infos = {}
         self._use_rows()
 
     # ---- synchronous use -------------------------------------------------------------------------
@@ -120,19 +119,15 @@ class VectorEnv:
         (N,), infos. Raises InvalidAction naming the row if an action is not in its space; then
         nothing was stepped.
         """
-        engine = self._engine
-        engine.step(actions, self.timeout)
-        k: int = engine.steps
-        observations = self._observations[k % len(self._observations)]
-        k -= 1
-        rewards = self._rewards[k % len(self._rewards)]
-        terminations = self._terminations[k % len(self._terminations)]
-        truncations = self._truncations[k % len(self._truncations)]
-        if self._copy:
-            return (observations.copy(), rewards.copy(), terminations.copy(), truncations.copy(),
-                    {})
-        self._infos.clear()
-        return observations, rewards, terminations, truncations, self._infos
+        self._engine.step(actions, self.timeout)
+        if self._results is not None:
+            self._results[4].clear()
+            return self._results
+        k = self._engine.steps
+        return (self._given(_slot(self._observations, k)),
+                self._given(_slot(self._rewards, k - 1)),
+                self._given(_slot(self._terminations, k - 1)),
+                self._given(_slot(self._truncations, k - 1)), {})
 
     @property
     def masks(self) -> NDArray[np.bool_]:
@@ -255,6 +250,12 @@ class VectorEnv:
         """Cut the engine's arrays into one view per slot, so that a step only picks them."""
         (self._observations, self._masks, self._action_masks, self._rewards, self._terminations,
          self._truncations) = ([] if rows is None else list(rows) for rows in self._engine.rows)
+        # With one slot per ring and no copies, every step returns the same tuple of views.
+        self._results: tuple[NDArray[Any], NDArray[np.float32], NDArray[np.bool_],
+                             NDArray[np.bool_], Infos] | None = None
+        if not self._copy and not self._engine.attached:
+            self._results = (self._observations[0], self._rewards[0], self._terminations[0],
+                             self._truncations[0], {})
 
     def _given(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Rows as the user gets them: a view, or a copy where the constructor was told so."""

@@ -1,4 +1,6 @@
-from typing import Never, final
+from typing import final
+
+from typing_extensions import Never
 
 from pufferlib_cy import NativeEnv
 
