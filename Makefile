@@ -25,9 +25,9 @@ setup: .venv/built
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[train,dev]"
 	touch $@ .venv/built
 
-# Directives and flags live in setup.py: when it changes, everything is translated again.
-.venv/built: .venv/installed setup.py $(SOURCES)
-	test -z "$(filter setup.py,$?)" || rm -rf build/release-c
+# Directives and flags live in build.py: when it changes, everything is translated again.
+.venv/built: .venv/installed setup.py pufferlib_cy/build.py $(SOURCES)
+	test -z "$(filter pufferlib_cy/build.py,$?)" || rm -rf build/release-c
 	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
 	touch $@
 

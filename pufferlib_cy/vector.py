@@ -348,7 +348,8 @@ def make(env: str | type[NativeEnv] | Callable[..., NativeEnv], num_envs: int = 
 
     Parameters
     ----------
-    env: the name of a native environment (`puffer-cy list`), or a `NativeEnv` subclass.
+    env: the name of a native environment (`puffer-cy list`), a `NativeEnv` subclass, or the path
+        of a ``.pyx`` that has one: it is compiled if it has changed (see `pufferlib_cy.build`).
     num_envs: E, how many of them.
     backend: "serial", "threads", or "auto": threads where every worker gets at least
         256 environments and there is more than one core, else serial.
@@ -403,6 +404,10 @@ def _count(name: str, value: Any) -> int:
 
 def _environment_class(env: Any) -> Callable[..., NativeEnv]:
     if isinstance(env, str):
+        if env.endswith(".pyx"):
+            from pufferlib_cy import build
+
+            return build.load(env)
         if env in native.REGISTRY:
             return native.load(env)
         near = difflib.get_close_matches(env, native.REGISTRY, n=3, cutoff=0.4)
@@ -411,8 +416,8 @@ def _environment_class(env: Any) -> Callable[..., NativeEnv]:
                          f"{', '.join(sorted(native.REGISTRY))}")
     if isinstance(env, type) and issubclass(env, NativeEnv):
         return env
-    raise TypeError("env: expected the name of a native environment or a NativeEnv subclass, got "
-                    f"{env!r}")
+    raise TypeError("env: expected the name of a native environment, a path NAME.pyx or a "
+                    f"NativeEnv subclass, got {env!r}")
 
 
 def _construct(kind: Callable[..., NativeEnv], num_envs: int,
