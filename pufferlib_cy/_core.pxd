@@ -11,7 +11,7 @@ against one minor version works with that minor version.
 """
 
 cimport cython
-from libc.math cimport isfinite
+from libc.math cimport cos, log, sqrt
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -57,6 +57,12 @@ cdef inline double uniform(Rng* rng, double low, double high) noexcept nogil:
     """A float64 in [low, high), from 53 random bits."""
     return low + (high - low) * (<double> (next_uint64(rng) >> 11) * 1.1102230246251565e-16)
 
+
+cdef inline double normal(Rng* rng) noexcept nogil:
+    """A float64 of mean 0 and standard deviation 1 (Box and Muller 1958)."""
+    cdef double radius = sqrt(-2.0 * log(1.0 - uniform(rng, 0.0, 1.0)))
+    return radius * cos(6.283185307179586 * uniform(rng, 0.0, 1.0))
+
 # ---- rows: what one environment reads and writes -----------------------------------------------
 
 cdef struct Rows:
@@ -73,6 +79,7 @@ cdef struct Rows:
     uint8_t* truncations      # (A,) 1: it was cut off by a limit
     uint8_t* masks            # (A,) 1: the slot has a live agent. Reset: all 1, clear the absent
     uint8_t* action_masks     # (A, choices) 1: legal; all 1 before each call; NULL if undeclared
+    double* stats             # (statistics,) of this episode so far, 0 at its start; see __init__
     Rng* rng                  # this environment's random stream
     bint starting             # True: write a first observation (reset); False: step
     # The core's own.
@@ -129,7 +136,11 @@ cdef struct Slice:
     const uint8_t* selected   # (count,) RESET touches these only; NULL: all
     double* returns           # (count * A,) rewards so far in the agent's episode
     int32_t* lengths          # (count * A,) steps so far in the agent's episode
-    double* finished          # (count, 3) since the last drain: episodes, their returns, lengths
+    size_t num_stats          # statistics of the environment's own
+    double* stats             # (count, num_stats) so far in the environment's episode
+    # (count, FINISHED + num_stats) since the last drain: agents' episodes, their returns, their
+    # lengths; environments' episodes, their own statistics.
+    double* finished
     Fault fault               # first fault found, and where
     Py_ssize_t fault_environment
     Py_ssize_t fault_agent
@@ -137,6 +148,7 @@ cdef struct Slice:
     void* env
 
 cdef enum:
+    FINISHED = 4              # columns of `finished` before the environment's own statistics
     GUARD_BYTES = 64          # on each side of the guarded observations
     GUARD_VALUE = 0xA5
 
@@ -196,6 +208,7 @@ cdef inline void place(Rows* rows, Py_ssize_t e) noexcept nogil:
     rows.truncations = slice.truncations + n
     rows.masks = slice.masks + n
     rows.action_masks = slice.action_masks + n * slice.choices
+    rows.stats = slice.stats + e * slice.num_stats
     rows._live = slice.live + n
     rows._returns = slice.returns + n
     rows._lengths = slice.lengths + n
@@ -209,6 +222,8 @@ cdef inline void prepare_reset(Rows* rows) noexcept nogil:
     memset(rows.masks, 1, slice.agents)
     if slice.choices:
         memset(rows.action_masks, 1, slice.agents * slice.choices)
+    if slice.num_stats:
+        memset(rows.stats, 0, slice.num_stats * sizeof(double))
 
 
 cdef inline void finish_reset(Rows* rows) noexcept nogil:
@@ -250,15 +265,29 @@ cdef inline bint finish_step(Rows* rows) noexcept nogil:
         else:
             over = False
     if over:
-        slice.ended[rows._environment] = 1
+        end_environment(rows)
     return over
+
+
+cdef inline double* finished_of(Rows* rows) noexcept nogil:
+    return rows._slice.finished + rows._environment * (FINISHED + rows._slice.num_stats)
+
+
+cdef inline void end_environment(Rows* rows) noexcept nogil:
+    """No agent is left: keep the environment's own statistics."""
+    cdef double* finished = finished_of(rows)
+    cdef size_t i
+    finished[3] += 1.0
+    for i in range(rows._slice.num_stats):
+        finished[FINISHED + i] += rows.stats[i]
+    rows._slice.ended[rows._environment] = 1
 
 
 cdef inline void end_agent(Rows* rows, Py_ssize_t a) noexcept nogil:
     """Slot a's episode ended: keep its last observation and its statistics."""
     cdef Slice* slice = rows._slice
     cdef Py_ssize_t n = rows._environment * slice.agents + a
-    cdef double* finished = slice.finished + 3 * rows._environment
+    cdef double* finished = finished_of(rows)
     memcpy(slice.final_observations + n * slice.observation_size,
            slice.observations + n * slice.observation_size, slice.observation_size)
     finished[0] += 1.0
@@ -286,12 +315,16 @@ cdef class NativeEnv:
     cdef readonly object action_space            # of one agent: Discrete, MultiDiscrete or Box
     cdef readonly Py_ssize_t agents_per_env      # A
     cdef readonly Py_ssize_t action_choices      # action-mask entries per row; 0: no action masks
+    cdef readonly tuple stat_names               # statistics of the environment's own
     cdef readonly size_t state_size              # bytes
     cdef readonly Py_ssize_t num_envs            # E; 0 until a vector environment takes it
     cdef char* states                            # (E, state_size), zeroed once; owned below
     cdef Rng* rngs                               # (E,); owned below
     cdef object _states_owner
     cdef object _rngs_owner
+
+    # State of environment i, for `render` and the like; NULL before a vector environment has it.
+    cdef void* state_of(self, Py_ssize_t i) noexcept nogil
 
     # Must be implemented. Called by the core, by any thread, without the GIL, for disjoint slices
     # at the same time: touch nothing but the slice and read-only fields of self.

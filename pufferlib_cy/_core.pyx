@@ -112,12 +112,14 @@ cdef class NativeEnv:
     state_size: ``sizeof`` of the state struct.
     agents_per_env: agent slots A of one environment.
     action_masks: True if the environment says which discrete actions are legal.
+    stats: names of statistics of its own. `rows.stats` holds their values in the running episode;
+        ``episode_stats`` gives their means over environments' episodes.
 
     Raises TypeError or ValueError where a space or a number is not one of these.
     """
 
     def __init__(self, observation_space, action_space, size_t state_size,
-                 Py_ssize_t agents_per_env=1, bint action_masks=False):
+                 Py_ssize_t agents_per_env=1, bint action_masks=False, stats=()):
         kind = type(self).__name__
         if not isinstance(observation_space, Box):
             raise TypeError(f"{kind}: a native environment's observation space is a Box, "
@@ -140,8 +142,12 @@ cdef class NativeEnv:
             raise ValueError(f"{kind}: agents_per_env is at least 1, not {agents_per_env}")
         if state_size < 1:
             raise ValueError(f"{kind}: state_size is sizeof(the state struct), at least 1")
+        taken = {"episodes", "episode_return", "episode_length"}
+        if len({*stats, *taken}) != len(stats) + len(taken):
+            raise ValueError(f"{kind}: statistics have names of their own, each once, not {stats}")
         self.observation_space = observation_space
         self.action_space = action_space
+        self.stat_names = tuple(stats)
         self.agents_per_env = agents_per_env
         self.action_choices = choices if action_masks else 0
         self.state_size = state_size
@@ -167,6 +173,17 @@ cdef class NativeEnv:
     def rng_array(self):
         """uint64 (E, 2): state and gamma of every random stream, not a copy."""
         return self._rngs_owner
+
+    def render(self, Py_ssize_t environment):
+        """A picture of one environment: uint8 (height, width, 3), RGB. For a subclass to give."""
+        raise NotImplementedError(f"{type(self).__name__} does not draw itself: it has no render")
+
+    def ansi(self, Py_ssize_t environment):
+        """A picture of one environment in characters, lines ended by a newline. As `render`."""
+        raise NotImplementedError(f"{type(self).__name__} does not draw itself: it has no ansi")
+
+    cdef void* state_of(self, Py_ssize_t i) noexcept nogil:
+        return self.states + i * self.state_size
 
     cdef void run(self, Slice* slice) noexcept nogil:
         slice.fault = NO_RUN
@@ -400,7 +417,8 @@ cdef class Engine:
     cdef readonly object live                    # bool (N,): rows whose next action counts
     cdef readonly object returns                 # float64 (N,)
     cdef readonly object lengths                 # int32 (N,)
-    cdef readonly object finished                # float64 (E, 3)
+    cdef readonly object finished                # float64 (E, FINISHED + statistics), see Slice
+    cdef readonly object stats                   # float64 (E, statistics) of the running episodes
     cdef readonly object ended                   # bool (E,)
     cdef readonly tuple rows                     # the arrays of the rings, by RING_NAMES
     cdef readonly bint attached                  # rings are the caller's memory
@@ -441,7 +459,8 @@ cdef class Engine:
             if (env.observation_space != first.observation_space
                     or env.action_space != first.action_space
                     or env.agents_per_env != first.agents_per_env
-                    or env.action_choices != first.action_choices):
+                    or env.action_choices != first.action_choices
+                    or env.stat_names != first.stat_names):
                 raise ValueError(
                     "environments of one vector have equal spaces and numbers of agents, but "
                     f"{env.observation_space}, {env.action_space}, {env.agents_per_env} stands "
@@ -487,7 +506,8 @@ cdef class Engine:
         self.live = aligned_zeros(N, np.bool_)
         self.returns = aligned_zeros(N, np.float64)
         self.lengths = aligned_zeros(N, np.int32)
-        self.finished = aligned_zeros((self.num_envs, 3), np.float64)
+        self.stats = aligned_zeros((self.num_envs, len(env.stat_names)), np.float64)
+        self.finished = aligned_zeros((self.num_envs, FINISHED + len(env.stat_names)), np.float64)
         self.ended = aligned_zeros(self.num_envs, np.bool_)
         self.live_rows = <uint8_t*> address(self.live)
         self.ended_envs = <uint8_t*> address(self.ended)
@@ -579,7 +599,10 @@ cdef class Engine:
             slice.ended = self.ended_envs + begin
             slice.returns = <double*> address(self.returns) + row
             slice.lengths = <int32_t*> address(self.lengths) + row
-            slice.finished = <double*> address(self.finished) + 3 * begin
+            slice.num_stats = len(env.stat_names)
+            slice.stats = <double*> address(self.stats) + begin * slice.num_stats
+            slice.finished = (<double*> address(self.finished)
+                              + begin * (FINISHED + slice.num_stats))
             if CHECKED:
                 guarded = self.own(aligned_zeros(
                     2 * GUARD_BYTES + slice.agents * slice.observation_size, np.uint8))
@@ -768,6 +791,11 @@ cdef class Engine:
     def pending(self):
         """True between send and recv."""
         return self.phase == SENT
+
+    @property
+    def fresh(self):
+        """True before the first reset."""
+        return self.phase == FRESH
 
     def stop(self):
         """End the helper threads and refuse further use. May be called at any time, and twice."""

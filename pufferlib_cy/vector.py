@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium.error import AlreadyPendingCallError
+from gymnasium.error import AlreadyPendingCallError, ResetNeeded
 from gymnasium.spaces import Space
 from numpy.typing import ArrayLike, NDArray
 
@@ -205,17 +205,82 @@ class VectorEnv:
     def episode_stats(self) -> dict[str, float]:
         """Means over the episodes that ended since the last call, which it forgets.
 
-        Keys: episodes (how many), and if there were any, episode_return and episode_length. The
-        sums are kept per environment and added in its order, so that they do not depend on the
-        backend.
+        Keys: episodes (how many, of agents), and if there were any, episode_return and
+        episode_length; then the environment's own statistics, means over the episodes of whole
+        environments, if any of those ended. The sums are kept per environment and added in its
+        order, so that they do not depend on the backend.
         """
         self._require_idle("episode_stats")
-        episodes, returns, lengths = self._engine.finished.sum(axis=0).tolist()
+        episodes, returns, lengths, ends, *own = self._engine.finished.sum(axis=0).tolist()
         self._engine.finished[:] = 0.0
-        if not episodes:
-            return {"episodes": 0.0}
-        return {"episodes": episodes, "episode_return": returns / episodes,
-                "episode_length": lengths / episodes}
+        stats = {"episodes": episodes}
+        if episodes:
+            stats.update(episode_return=returns / episodes, episode_length=lengths / episodes)
+        if ends:
+            names = self._engine.envs[0].stat_names
+            stats.update({name: total / ends for name, total in zip(names, own, strict=True)})
+        return stats
+
+    def render(self, environment: int = 0) -> NDArray[np.uint8]:
+        """A picture of one environment: uint8 (height, width, 3)."""
+        env, i = self._find(environment)
+        return env.render(i)
+
+    def ansi(self, environment: int = 0) -> str:
+        """A picture of one environment in characters."""
+        env, i = self._find(environment)
+        return env.ansi(i)
+
+    def save_state(self) -> dict[str, NDArray[Any]]:
+        """All that decides what the environments do next, and the rows as they stand: copies.
+
+        `load_state` of an equally made vector environment goes on from there, to the last bit.
+        """
+        self._require_idle("save_state")
+        return {name: array.copy() for name, array in self._state_arrays().items()}
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `save_state` gave."""
+        self._require_idle("load_state")
+        arrays = self._state_arrays()
+        for name in {*arrays, *state}:
+            there, here = state.get(name), arrays.get(name)
+            if there is None or here is None or there.shape != here.shape:
+                raise ValueError(
+                    f"load_state: {name} is {None if there is None else there.shape} there and "
+                    f"{None if here is None else here.shape} here: the state is of a vector "
+                    "environment with other environments, arguments or numbers")
+        for name, array in arrays.items():
+            array[...] = state[name]
+
+    def _state_arrays(self) -> dict[str, NDArray[Any]]:
+        """The memory behind the environments by name; of rings, the slot that shows now."""
+        engine = self._engine
+        if engine.fresh:
+            raise ResetNeeded("save_state and load_state come after a reset")
+        if self.batch_size != self.num_envs:
+            raise ValueError("save_state and load_state are for synchronous vector environments "
+                             f"(batch_size == num_envs), not batch_size={self.batch_size}")
+        arrays = {"observations": _slot(self._observations, engine.steps),
+                  "masks": _slot(self._masks, engine.steps),
+                  "final_observations": engine.final_observations, "live": engine.live,
+                  "ended": engine.ended, "returns": engine.returns, "lengths": engine.lengths,
+                  "stats": engine.stats, "finished": engine.finished}
+        if self._action_masks:
+            arrays["action_masks"] = _slot(self._action_masks, engine.steps)
+        for i, env in enumerate(engine.envs):
+            arrays[f"states{i}"], arrays[f"rngs{i}"] = env.state_array, env.rng_array
+        return arrays
+
+    def _find(self, environment: int) -> tuple[NativeEnv, int]:
+        """Which NativeEnv holds an environment, and its index there."""
+        if not 0 <= environment < self.num_envs:
+            raise IndexError(f"environment {environment} of {self.num_envs}")
+        for env in self._engine.envs:
+            if environment < env.num_envs:
+                return env, environment
+            environment -= env.num_envs
+        raise AssertionError("the counts of the environments do not add up")
 
     @property
     def bytes_per_env(self) -> float:
@@ -223,7 +288,7 @@ class VectorEnv:
         engine = self._engine
         arrays = [*engine.rows, engine.actions, engine.continuous_actions, engine.live,
                   engine.final_observations, engine.returns, engine.lengths, engine.finished,
-                  engine.ended]
+                  engine.stats, engine.ended]
         arrays += [a for env in engine.envs for a in (env.state_array, env.rng_array)]
         return sum(int(a.nbytes) for a in arrays if a is not None) / self.num_envs
 

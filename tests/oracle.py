@@ -5,6 +5,7 @@ Nothing here is shared with the package.
 """
 
 import math
+from types import MappingProxyType
 
 import numpy as np
 
@@ -52,6 +53,7 @@ class Game:
 
     agents = 1
     choices = 0
+    stats = MappingProxyType({})
 
     def __init__(self, rng):
         self.rng = rng
@@ -177,12 +179,14 @@ class Crowd(Game):
         self.tick = 0
         self.energy = [1 + self.rng.integer(3) for _ in range(4)]
         self.live = [True, True, True, False]
+        self.stats = {"spent": 0, "first_energy": self.energy[0]}
 
     def step(self, actions):
         self.tick += 1
         for a in range(4):
             if self.live[a]:
                 self.energy[a] -= actions[a][0]
+                self.stats["spent"] += actions[a][0]
                 self.reward[a] = float(self.energy[a])
                 self.terminated[a] = self.energy[a] <= 0
                 self.truncated[a] = self.tick >= 6
@@ -213,6 +217,7 @@ class Vector:
         self.A = game.agents
         self.over = [False] * len(self.games)
         self.episodes = []                        # (return, length) of every agent that ended
+        self.stats = []                           # a game's own, of every environment that ended
         self.final = {}
         self.totals = {}                          # row -> [return, length]
 
@@ -265,6 +270,7 @@ class Vector:
                     game.waiting[a] = True
             if not any(game.waiting):
                 self.over[e] = True
+                self.stats.append(game.stats)
                 if self.autoreset == "same_step":
                     self.begin_episode(e)
                     game.masked_in = [new or t or c for new, t, c in

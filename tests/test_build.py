@@ -50,7 +50,7 @@ def test_two_processes_may_build_at_once(source):
 
 @pytest.mark.parametrize(("right", "wrong", "words"), [
     ("cdef int size", "cdef intt size", r"cdef intt size.*my_squared.pyx:\d+:\d+: 'intt' is not"),
-    ("rows.actions[0]", "rows.action[0]", r"rows.action\[0\].*my_squared.pyx:\d+.*no attribute 'action'"),
+    ("rows.actions[0]", "rows.action[0]", r"rows.action\[0\].*squared.pyx:\d+.*no attribute"),
     ("state.ticks += 1", "print(state.ticks)", r"without gil"),
 ])
 def test_errors_point_to_the_line(source, right, wrong, words):

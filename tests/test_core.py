@@ -38,6 +38,28 @@ def test_streams_of_neighbouring_seeds_are_unrelated():
     assert abs(draws.mean() - 0.5) < 0.02
 
 
+def test_draws_equal_the_oracle(native):
+    draws = native["draws"].draws
+    for n in (1, 2, 3, 7, 2**31 - 1):
+        streams = [oracle.Stream(n) for _ in range(3)]
+        start = streams[0].state, streams[0].gamma
+        assert draws(*start, "bits", 0, 50) == [streams[0].next() for _ in range(50)]
+        assert draws(*start, "integers", n, 500) == [streams[1].integer(n) for _ in range(500)]
+        assert draws(*start, "uniform", 0, 50) == [streams[2].uniform(-2, 3) for _ in range(50)]
+
+
+def test_draws_have_their_distribution(native):
+    stream = oracle.Stream(5)
+    draws = native["draws"].draws
+    integers = np.bincount(draws(stream.state, stream.gamma, "integers", 6, 60_000))
+    assert ((integers - 10_000) ** 2 / 10_000).sum() < 25
+    z = np.array(draws(stream.state, stream.gamma, "normal", 0, 100_000))
+    assert abs(z.mean()) < 0.02
+    assert z.std() == pytest.approx(1, abs=0.02)
+    assert (z**3).mean() == pytest.approx(0, abs=0.06)
+    assert (z**4).mean() == pytest.approx(3, abs=0.15)
+
+
 def test_aligned_zeros_starts_on_a_cache_line():
     for shape in (1, 7, (3, 5), (2, 0, 4)):
         array = _core.aligned_zeros(shape, np.float32)

@@ -92,6 +92,8 @@ def test_rows_equal_the_oracle(native, game, autoreset):
         assert stats["episodes"] == len(returns)
         assert stats["episode_return"] == pytest.approx(returns.mean())
         assert stats["episode_length"] == pytest.approx(lengths.mean())
+        for name in slow.stats[0]:
+            assert stats[name] == pytest.approx(np.mean([own[name] for own in slow.stats]))
         assert vec.episode_stats() == {"episodes": 0.0}
 
 
@@ -472,6 +474,44 @@ def test_idle_helpers_sleep():
         before = time.process_time()
         time.sleep(0.5)
         assert time.process_time() - before < 0.05
+
+
+@pytest.mark.parametrize("game", ["cartpole", "squared", "crowd"])
+@pytest.mark.parametrize("autoreset", ["same_step", "next_step"])
+def test_a_saved_state_goes_on_to_the_last_bit(native, game, autoreset):
+    env = native["crowd"].Crowd if game == "crowd" else game
+    with (make(env, 6, autoreset=autoreset) as vec,
+          make(env, 6, backend="threads", num_workers=2, autoreset=autoreset) as other):
+        vec.reset(seed=0)
+        actions = actions_for(vec, np.random.default_rng(0), 60)
+        for action in actions[:25]:
+            vec.step(action)
+        state = vec.save_state()
+        other.reset(seed=99)
+        other.load_state(state)
+        for action in actions[25:]:
+            for a, b in zip(vec.step(action)[:4], other.step(action)[:4], strict=True):
+                assert a.tobytes() == b.tobytes()
+        assert vec.episode_stats() == other.episode_stats()
+
+
+def test_state_of_another_kind_is_refused():
+    with make("cartpole", 2) as vec, make("cartpole", 3) as other:
+        with pytest.raises(ResetNeeded, match="after a reset"):
+            vec.save_state()
+        vec.reset()
+        other.reset()
+        with pytest.raises(ValueError, match=r"load_state: .* is \(2.* there and \(3"):
+            other.load_state(vec.save_state())
+
+
+def test_environments_that_do_not_draw_themselves_say_so(native):
+    with make(native["faulty"].Faulty) as vec:
+        for draw in (vec.render, vec.ansi):
+            with pytest.raises(NotImplementedError, match="Faulty does not draw itself"):
+                draw()
+        with pytest.raises(IndexError, match="environment 1 of 1"):
+            vec.render(1)
 
 
 def test_memory_per_environment():

@@ -25,7 +25,8 @@ cdef class Crowd(NativeEnv):
 
     def __init__(self):
         super().__init__(Box(-np.inf, np.inf, (3,), np.float32), MultiDiscrete([3, 2]),
-                         sizeof(State), agents_per_env=SLOTS, action_masks=True)
+                         sizeof(State), agents_per_env=SLOTS, action_masks=True,
+                         stats=("spent", "first_energy"))
 
     cdef void run(self, Slice* slice) noexcept nogil:
         cdef Rows rows = first_rows(slice)
@@ -42,6 +43,7 @@ cdef class Crowd(NativeEnv):
         for a in range(SLOTS):
             state.energy[a] = 1 + uniform_int(rows.rng, 3)
         rows.masks[SLOTS - 1] = False
+        rows.stats[1] = state.energy[0]
 
     cdef inline void step(self, State* state, Rows* rows) noexcept nogil:
         cdef int a
@@ -49,6 +51,7 @@ cdef class Crowd(NativeEnv):
         for a in range(SLOTS):
             if rows.masks[a]:
                 state.energy[a] -= rows.actions[2 * a]
+                rows.stats[0] += rows.actions[2 * a]
                 rows.rewards[a] = state.energy[a]
                 rows.terminations[a] = state.energy[a] <= 0
                 rows.truncations[a] = state.tick >= LAST_TICK
