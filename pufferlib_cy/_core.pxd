@@ -105,6 +105,8 @@ cdef enum Fault:              # what the checked build found, or what stopped a 
     OBSERVATION_NOT_FINITE = 3
     FLAG_NOT_BOOLEAN = 4      # a termination, truncation or mask other than 0 and 1
     WROTE_OUTSIDE = 5         # wrote before or behind its own observation rows
+    STATE_OUTSIDE = 6         # wrote before or behind its own state
+    ACTION_MASK_EMPTY = 7     # a live agent has no legal action
 
 cdef struct Slice:
     # A run of environments of one `NativeEnv`, as `run` gets it. All pointers are at the slice's
@@ -120,7 +122,8 @@ cdef struct Slice:
     bint observation_float    # the observations are float32 (the checked build looks for NaN)
     char* observations        # (count * A, D)
     char* final_observations  # (count * A, D) the last observation of episodes that ended
-    char* guarded             # checked build: room for A observations with guard bytes around them
+    char* guarded             # checked build: room for one environment's observations, and for its
+    char* guarded_state       # state, with guard bytes around them
     size_t heads              # discrete actions per row, or 0
     int32_t* actions          # (count * A, heads)
     size_t values             # continuous actions per row, or 0
@@ -214,6 +217,7 @@ cdef inline void place(Rows* rows, Py_ssize_t e) noexcept nogil:
     rows._lengths = slice.lengths + n
     if CHECKED:
         rows.observations = slice.guarded + GUARD_BYTES
+        rows.state = memcpy(slice.guarded_state + GUARD_BYTES, rows.state, slice.state_size)
 
 
 cdef inline void prepare_reset(Rows* rows) noexcept nogil:

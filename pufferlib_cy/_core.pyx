@@ -15,7 +15,7 @@ from libc.math cimport isfinite
 from libc.stdint cimport (
     int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t,
 )
-from libc.string cimport memcpy, memset
+from libc.string cimport memchr, memcpy, memset
 
 from pufferlib_cy cimport _atomics as atomic
 
@@ -197,19 +197,34 @@ cdef void record_fault(Rows* rows, Fault fault, Py_ssize_t agent) noexcept nogil
         slice.fault_agent = agent
 
 
+cdef bint guards_hold(char* guarded, Py_ssize_t size) noexcept nogil:
+    """The guard bytes before and behind `size` bytes are whole; they are restored."""
+    cdef uint8_t* before = <uint8_t*> guarded
+    cdef uint8_t* behind = before + GUARD_BYTES + size
+    cdef bint whole = True
+    cdef Py_ssize_t i
+    for i in range(GUARD_BYTES):
+        whole &= before[i] == GUARD_VALUE and behind[i] == GUARD_VALUE
+    memset(before, GUARD_VALUE, GUARD_BYTES)
+    memset(behind, GUARD_VALUE, GUARD_BYTES)
+    return whole
+
+
 cdef void check_step(Rows* rows) noexcept nogil:
     cdef Slice* slice = rows._slice
     cdef Py_ssize_t a, i
     cdef Py_ssize_t size = slice.agents * slice.observation_size
     cdef uint8_t* guarded = <uint8_t*> slice.guarded
     cdef float* values
-    for i in range(GUARD_BYTES):
-        if guarded[i] != GUARD_VALUE or guarded[GUARD_BYTES + size + i] != GUARD_VALUE:
-            record_fault(rows, WROTE_OUTSIDE, 0)
-            break
-    memset(guarded, GUARD_VALUE, GUARD_BYTES)
-    memset(guarded + GUARD_BYTES + size, GUARD_VALUE, GUARD_BYTES)
+    if not guards_hold(slice.guarded, size):
+        record_fault(rows, WROTE_OUTSIDE, 0)
+    if not guards_hold(slice.guarded_state, slice.state_size):
+        record_fault(rows, STATE_OUTSIDE, 0)
+    memcpy(slice.states + rows._environment * slice.state_size, rows.state, slice.state_size)
     for a in range(slice.agents):
+        if slice.choices and rows.masks[a] and memchr(
+                rows.action_masks + a * slice.choices, 1, slice.choices) == NULL:
+            record_fault(rows, ACTION_MASK_EMPTY, a)
         if (rows.terminations[a] | rows.truncations[a] | rows.masks[a]) > 1:
             record_fault(rows, FLAG_NOT_BOOLEAN, a)
         if not isfinite(rows.rewards[a]):
@@ -235,7 +250,10 @@ FAULTS = {
     OBSERVATION_NOT_FINITE: "the observation has a value that is NaN or infinite, or was not "
                             "written (every reset and step writes the whole observation)",
     FLAG_NOT_BOOLEAN: "a termination, truncation or mask is neither 0 nor 1",
-    WROTE_OUTSIDE: "it wrote before or behind its own observation",
+    WROTE_OUTSIDE: "it wrote before or behind its own observations: more agents or values than it "
+                   "declared?",
+    STATE_OUTSIDE: "it wrote before or behind its own state: is state_size its sizeof?",
+    ACTION_MASK_EMPTY: "its action mask leaves no legal action",
 }
 
 
@@ -603,12 +621,16 @@ cdef class Engine:
             slice.stats = <double*> address(self.stats) + begin * slice.num_stats
             slice.finished = (<double*> address(self.finished)
                               + begin * (FINISHED + slice.num_stats))
-            if CHECKED:
-                guarded = self.own(aligned_zeros(
-                    2 * GUARD_BYTES + slice.agents * slice.observation_size, np.uint8))
-                guarded[:] = 0xFF
-                guarded[:GUARD_BYTES] = guarded[len(guarded) - GUARD_BYTES:] = GUARD_VALUE
-                slice.guarded = <char*> address(guarded)
+            slice.guarded = self.guarded(slice.agents * slice.observation_size)
+            slice.guarded_state = self.guarded(slice.state_size)
+
+    cdef char* guarded(self, Py_ssize_t size) except NULL:
+        """Room for `size` bytes between guard bytes; an environment may be checked, if we are not.
+        """
+        room = self.own(aligned_zeros(2 * GUARD_BYTES + size, np.uint8))
+        room[:] = 0xFF
+        room[:GUARD_BYTES] = room[len(room) - GUARD_BYTES:] = GUARD_VALUE
+        return <char*> address(room)
 
     cdef attach_rows(self, arrays):
         """Make the arrays the rings, in the order of RING_NAMES; None for absent action masks."""

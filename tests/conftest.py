@@ -7,16 +7,28 @@ import pytest
 
 from pufferlib_cy import _core, build
 
-HERE = Path(__file__).parent
+NATIVE = Path(__file__).parent / "native"
 
 
 @pytest.fixture(scope="session")
-def native(tmp_path_factory):
-    """The modules in ``native/`` by name, built like the package: checked, sanitized, if it is."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PUFFERLIB_CY_CACHE", str(tmp_path_factory.mktemp("native")))
-        if "sanitize" in os.environ.get("CFLAGS", ""):
-            patch.setenv("LDFLAGS", os.environ["CFLAGS"])
-            patch.delenv("LD_PRELOAD")               # the compiler itself needs no sanitizer
-        return {path.stem: build.load_module(path, checked=_core.checked)
-                for path in sorted((HERE / "native").glob("*.pyx"))}
+def load_native(tmp_path_factory):
+    """A function (name, checked) that gives a module in ``native/``, sanitized if the package is.
+    """
+    cache = str(tmp_path_factory.mktemp("native"))
+
+    def load(name, checked):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PUFFERLIB_CY_CACHE", cache)
+            if "sanitize" in os.environ.get("CFLAGS", ""):
+                patch.setenv("LDFLAGS", os.environ["CFLAGS"])
+                patch.delenv("LD_PRELOAD")           # the compiler itself needs no sanitizer
+            return build.load_module(NATIVE / f"{name}.pyx", checked=checked)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def native(load_native):
+    """The modules in ``native/`` by name, checked if the package is."""
+    names = sorted(path.stem for path in NATIVE.glob("*.pyx"))
+    return {name: load_native(name, _core.checked) for name in names}

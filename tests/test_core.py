@@ -89,13 +89,16 @@ def test_environments_that_break_the_contract(native):
         pufferlib_cy.make(native["faulty"].NoInit)
 
 
-@pytest.mark.skipif(not _core.checked, reason="looks at what the checked build finds")
 @pytest.mark.parametrize(("way", "words"), [
     (1, "reward is NaN"), (2, "observation has a value that is NaN"), (3, "was not written"),
-    (4, "neither 0 nor 1"), (5, "before or behind"), (6, "before or behind"),
+    (4, "neither 0 nor 1"), (5, "before or behind its own obs"),
+    (6, "before or behind its own obs"), (7, "before or behind its own state"),
+    (8, "leaves no legal action"),
 ])
-def test_checked_build_finds(native, way, words):
-    with pufferlib_cy.make(native["faulty"].Faulty, 3, env_kwargs={"way": way}) as vec:
+def test_checked_build_finds(load_native, way, words):
+    """The environment is checked, whether the core is or not."""
+    faulty = load_native("faulty", True).Faulty
+    with pufferlib_cy.make(faulty, 3, env_kwargs={"way": way}) as vec:
         vec.reset(seed=0)
         with pytest.raises(pufferlib_cy.EnvironmentFault, match=f"environment 1.*{words}"):
             vec.step([0, 0, 0])

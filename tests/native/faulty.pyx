@@ -15,9 +15,11 @@ cdef enum Way:
     FLAG = 4
     BEFORE = 5
     BEHIND = 6
+    STATE_BEHIND = 7
+    NO_ACTION = 8
 
 cdef struct State:
-    int index
+    int unused
 
 
 @cython.final
@@ -27,7 +29,8 @@ cdef class Faulty(NativeEnv):
 
     def __init__(self, int way=SOUND):
         self.way = way
-        super().__init__(Box(-1, 1, (2,), np.float32), Discrete(2), sizeof(State))
+        super().__init__(Box(-1, 1, (2,), np.float32), Discrete(2), sizeof(State),
+                         action_masks=True)
 
     cdef void run(self, Slice* slice) noexcept nogil:
         cdef Rows rows = first_rows(slice)
@@ -38,7 +41,6 @@ cdef class Faulty(NativeEnv):
             observation[0] = 0.5
             if rows.starting:
                 observation[1] = 0.5
-                (<State*> rows.state).index = rows.rng.gamma == 0
                 continue
             way = self.way if rows._environment == 1 else SOUND
             if way != OBSERVATION_PARTIAL:
@@ -49,6 +51,10 @@ cdef class Faulty(NativeEnv):
                 observation[-1] = 7.0
             elif way == BEHIND:
                 observation[2] = 7.0
+            elif way == STATE_BEHIND:
+                (<State*> rows.state)[1].unused = 7
+            elif way == NO_ACTION:
+                rows.action_masks[0] = rows.action_masks[1] = False
 
 
 cdef class NoRun(NativeEnv):
