@@ -13,7 +13,7 @@ against one minor version works with that minor version.
 cimport cython
 from libc.math cimport cos, log, sqrt
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memchr, memcpy, memset
 
 cdef extern from *:
     """
@@ -85,18 +85,10 @@ cdef struct Rows:
     # The core's own.
     Slice* _slice
     Py_ssize_t _environment   # index in the slice, -1 before the first
-    uint8_t* _live            # (A,)
-    double* _returns          # (A,)
-    int32_t* _lengths         # (A,)
 
 cdef enum Command:
     RESET = 0                 # begin a new episode in every (selected) environment
     STEP = 1
-
-cdef enum Autoreset:          # what follows the step on which an episode ends
-    SAME_STEP = 0             # the new episode's first observation is in the same step
-    NEXT_STEP = 1             # the next step resets; its action is ignored
-    DISABLED = 2              # the caller resets
 
 cdef enum Fault:              # what the checked build found, or what stopped a slice
     NO_FAULT = 0
@@ -112,8 +104,9 @@ cdef struct Slice:
     # A run of environments of one `NativeEnv`, as `run` gets it. All pointers are at the slice's
     # first environment; each row's neighbours belong to other environments. Filled in by the core.
     Command command
-    Autoreset autoreset
     Py_ssize_t count          # environments
+    const uint8_t* selected   # (count,) only where this is `wanted`; NULL: every environment
+    uint8_t wanted
     Py_ssize_t agents         # A
     size_t state_size         # bytes from one environment's state to the next
     char* states              # (count, state_size)
@@ -121,9 +114,6 @@ cdef struct Slice:
     size_t observation_size   # bytes of one observation
     bint observation_float    # the observations are float32 (the checked build looks for NaN)
     char* observations        # (count * A, D)
-    char* final_observations  # (count * A, D) the last observation of episodes that ended
-    char* guarded             # checked build: room for one environment's observations, and for its
-    char* guarded_state       # state, with guard bytes around them
     size_t heads              # discrete actions per row, or 0
     int32_t* actions          # (count * A, heads)
     size_t values             # continuous actions per row, or 0
@@ -134,24 +124,15 @@ cdef struct Slice:
     uint8_t* masks            # (count * A,)
     size_t choices            # action-mask entries per row, or 0
     uint8_t* action_masks     # (count * A, choices)
-    uint8_t* live             # (count * A,) agents whose next action counts
-    uint8_t* ended            # (count,) 1: the episode is over and nothing has reset it yet
-    const uint8_t* selected   # (count,) RESET touches these only; NULL: all
-    double* returns           # (count * A,) rewards so far in the agent's episode
-    int32_t* lengths          # (count * A,) steps so far in the agent's episode
     size_t num_stats          # statistics of the environment's own
     double* stats             # (count, num_stats) so far in the environment's episode
-    # (count, FINISHED + num_stats) since the last drain: agents' episodes, their returns, their
-    # lengths; environments' episodes, their own statistics.
-    double* finished
+    char* guarded             # checked build: room for one environment's observations, and for its
+    char* guarded_state       # state, with guard bytes around them
     Fault fault               # first fault found, and where
     Py_ssize_t fault_environment
     Py_ssize_t fault_agent
-    # The core's own: whom to run.
-    void* env
 
 cdef enum:
-    FINISHED = 4              # columns of `finished` before the environment's own statistics
     GUARD_BYTES = 64          # on each side of the guarded observations
     GUARD_VALUE = 0xA5
 
@@ -161,48 +142,31 @@ cdef inline Rows first_rows(Slice* slice) noexcept nogil:
     """A cursor before the first environment of the slice."""
     cdef Rows rows
     memset(&rows, 0, sizeof(Rows))
+    rows.starting = slice.command == RESET
     rows._slice = slice
     rows._environment = -1
     return rows
 
 
 cdef inline bint next_rows(Rows* rows) noexcept nogil:
-    """Finish the environment that the cursor is at and go to the next; False after the last.
-
-    After it, ``rows.starting`` says whether to reset or to step. An environment whose episode ends
-    under SAME_STEP comes a second time, to be reset.
-    """
+    """Go to the next environment of the slice; False after the last."""
     cdef Slice* slice = rows._slice
-    cdef Py_ssize_t e = rows._environment
-    if e >= 0:
-        if CHECKED:
-            check_step(rows)
-        if rows.starting:
-            finish_reset(rows)
-        elif finish_step(rows) and slice.autoreset == SAME_STEP:
-            rows.starting = True
-            prepare_reset(rows)
-            return True
-    e += 1
+    cdef Py_ssize_t e = rows._environment + 1
+    cdef const uint8_t* found
+    if CHECKED and e > 0:
+        check_step(rows)
     if slice.selected != NULL:
-        while e < slice.count and not slice.selected[e]:
-            e += 1
-    if e >= slice.count:
+        found = <const uint8_t*> memchr(slice.selected + e, slice.wanted, slice.count - e)
+        if found == NULL:
+            return False
+        e = found - slice.selected
+    elif e >= slice.count:
         return False
-    place(rows, e)
-    rows.starting = slice.command == RESET or slice.ended[e]
-    if rows.starting:
-        prepare_reset(rows)
-    return True
-
-
-cdef inline void place(Rows* rows, Py_ssize_t e) noexcept nogil:
-    """Point the cursor at environment e of its slice."""
-    cdef Slice* slice = rows._slice
-    cdef Py_ssize_t n = e * slice.agents              # its first row
+    cdef Py_ssize_t n = e * slice.agents              # the environment's first row
     rows._environment = e
     rows.state = slice.states + e * slice.state_size
     rows.rng = slice.rngs + e
+    rows.stats = slice.stats + e * slice.num_stats
     rows.observations = slice.observations + n * slice.observation_size
     rows.actions = slice.actions + n * slice.heads
     rows.continuous_actions = slice.continuous_actions + n * slice.values
@@ -211,100 +175,10 @@ cdef inline void place(Rows* rows, Py_ssize_t e) noexcept nogil:
     rows.truncations = slice.truncations + n
     rows.masks = slice.masks + n
     rows.action_masks = slice.action_masks + n * slice.choices
-    rows.stats = slice.stats + e * slice.num_stats
-    rows._live = slice.live + n
-    rows._returns = slice.returns + n
-    rows._lengths = slice.lengths + n
     if CHECKED:
         rows.observations = slice.guarded + GUARD_BYTES
         rows.state = memcpy(slice.guarded_state + GUARD_BYTES, rows.state, slice.state_size)
-
-
-cdef inline void prepare_reset(Rows* rows) noexcept nogil:
-    """Before the environment's reset: every slot is live unless the environment says otherwise."""
-    cdef Slice* slice = rows._slice
-    memset(rows.masks, 1, slice.agents)
-    if slice.choices:
-        memset(rows.action_masks, 1, slice.agents * slice.choices)
-    if slice.num_stats:
-        memset(rows.stats, 0, slice.num_stats * sizeof(double))
-
-
-cdef inline void finish_reset(Rows* rows) noexcept nogil:
-    """After the environment's reset: a new episode for every slot."""
-    cdef Slice* slice = rows._slice
-    cdef Py_ssize_t a
-    for a in range(slice.agents):
-        rows._live[a] = rows.masks[a]
-        rows._returns[a] = 0.0
-        rows._lengths[a] = 0
-        if not rows._live[a]:
-            clear_observation(rows, a)
-        # Under SAME_STEP the row also reports the end of the old episode: that keeps it unmasked.
-        if slice.command == STEP:
-            rows.masks[a] |= rows.terminations[a] | rows.truncations[a]
-    slice.ended[rows._environment] = 0
-
-
-cdef inline bint finish_step(Rows* rows) noexcept nogil:
-    """After the environment's step: statistics, ends. True if the environment's episode is over."""
-    cdef Slice* slice = rows._slice
-    cdef Py_ssize_t a
-    cdef bint over = True
-    for a in range(slice.agents):
-        if not rows.masks[a]:
-            rows.rewards[a] = 0.0
-            rows.terminations[a] = rows.truncations[a] = rows._live[a] = 0
-            clear_observation(rows, a)
-            continue
-        if rows._live[a]:
-            rows._returns[a] += rows.rewards[a]
-            rows._lengths[a] += 1
-        else:                                         # born in this step
-            rows._returns[a] = rows.rewards[a]
-            rows._lengths[a] = 0
-        rows._live[a] = 1
-        if rows.terminations[a] | rows.truncations[a]:
-            end_agent(rows, a)
-        else:
-            over = False
-    if over:
-        end_environment(rows)
-    return over
-
-
-cdef inline double* finished_of(Rows* rows) noexcept nogil:
-    return rows._slice.finished + rows._environment * (FINISHED + rows._slice.num_stats)
-
-
-cdef inline void end_environment(Rows* rows) noexcept nogil:
-    """No agent is left: keep the environment's own statistics."""
-    cdef double* finished = finished_of(rows)
-    cdef size_t i
-    finished[3] += 1.0
-    for i in range(rows._slice.num_stats):
-        finished[FINISHED + i] += rows.stats[i]
-    rows._slice.ended[rows._environment] = 1
-
-
-cdef inline void end_agent(Rows* rows, Py_ssize_t a) noexcept nogil:
-    """Slot a's episode ended: keep its last observation and its statistics."""
-    cdef Slice* slice = rows._slice
-    cdef Py_ssize_t n = rows._environment * slice.agents + a
-    cdef double* finished = finished_of(rows)
-    memcpy(slice.final_observations + n * slice.observation_size,
-           slice.observations + n * slice.observation_size, slice.observation_size)
-    finished[0] += 1.0
-    finished[1] += rows._returns[a]
-    finished[2] += rows._lengths[a]
-    rows._live[a] = 0
-
-
-cdef inline void clear_observation(Rows* rows, Py_ssize_t a) noexcept nogil:
-    """A slot without a live agent shows zeros."""
-    cdef Slice* slice = rows._slice
-    cdef Py_ssize_t n = rows._environment * slice.agents + a
-    memset(slice.observations + n * slice.observation_size, 0, slice.observation_size)
+    return True
 
 
 # Checked build only: copies the guarded observations to their rows and records the first fault.

@@ -35,6 +35,7 @@ cdef enum:
     SPIN_TURNS = 32           # pauses between two looks at the clock
     PARK_NS = 100_000_000     # how long the caller sleeps before it looks for signals
     HELPER_PARK_NS = 1_000_000_000
+    FINISHED = 4              # columns of `finished` before the environment's own statistics
     SHARDS_PER_WORKER = 2     # a late helper then holds back half of its share, not all of it
 
 
@@ -276,6 +277,33 @@ cdef struct Shard:
     uint32_t flag             # an Owner
     uint8_t padding[60]       # to a whole cache line: nobody waits on a neighbour's
 
+cdef enum Autoreset:
+    # What follows the step on which an episode ends.
+    SAME_STEP = 0             # the new episode's first observation is in the same step
+    NEXT_STEP = 1             # the next step resets; its action is ignored
+    DISABLED = 2              # the caller resets
+
+cdef enum Ended:
+    # Where an environment stands in its episode.
+    RUNNING = 0
+    OVER = 1                  # nothing has reset it yet
+    RESTARTED = 2             # it was over, and this step resets it (within a step, NEXT_STEP only)
+
+cdef struct Part:
+    # A slice, and what the core keeps about its rows.
+    Slice slice
+    void* env                 # the NativeEnv to run
+    Py_ssize_t first_row
+    Autoreset autoreset
+    char* final_observations  # (count * A, D) the last observation of episodes that ended
+    uint8_t* live             # (count * A,) agents whose next action counts
+    uint8_t* ended            # (count,) an Ended
+    double* returns           # (count * A,) rewards so far in the agent's episode
+    int32_t* lengths          # (count * A,) steps so far in the agent's episode
+    # (count, FINISHED + num_stats) since the last drain: agents' episodes, their returns, their
+    # lengths; environments' episodes, their own statistics.
+    double* finished
+
 cdef struct Group:
     # The shards that a batch takes together. One group: synchronous.
     Py_ssize_t first_shard, last_shard               # [first, last)
@@ -418,10 +446,8 @@ cdef class Engine:
     # What the arrays below are made of.
     cdef Shard* shards
     cdef Group* groups
-    cdef Slice* slices
-    cdef Py_ssize_t num_slices
-    cdef Py_ssize_t* slice_of_shard              # (num_shards + 1,) slices of shard i: [i], [i + 1]
-    cdef Py_ssize_t* row_of_slice                # (num_slices,) first row
+    cdef Part* parts
+    cdef Py_ssize_t* part_of_shard               # (num_shards + 1,) parts of shard i: from [i] on
     cdef Ring rings[RINGS]
     cdef Py_ssize_t* received                    # (groups_per_batch,) groups of the last batch
     cdef Py_ssize_t* queue                       # (num_out,) groups sent, oldest first
@@ -550,9 +576,10 @@ cdef class Engine:
 
     cdef make_shards(self, counts, Py_ssize_t workers):
         """Cut E environments into groups (what a batch takes), shards (what a thread takes) and
-        slices (the part of a shard that belongs to one NativeEnv)."""
+        parts (the slice of a shard that belongs to one NativeEnv)."""
         cdef Py_ssize_t E = self.num_envs, per_group, g, s, i, env_first, begin, end, row
         cdef NativeEnv env
+        cdef Part* part
         cdef Slice* slice
         per_group = self.batch_size if E % self.batch_size == 0 else np.gcd(E, self.batch_size)
         self.num_groups = E // per_group
@@ -566,7 +593,7 @@ cdef class Engine:
             group_rows.append((len(bounds), len(bounds) + shards_per_group,
                                g * per_group, (g + 1) * per_group))
             bounds += zip(cuts, cuts[1:])
-        pieces, slice_of_shard = [], [0]
+        pieces, part_of_shard = [], [0]
         for begin, end in bounds:
             env_first = 0
             for i, count in enumerate(counts):
@@ -574,19 +601,16 @@ cdef class Engine:
                 if low < high:
                     pieces.append((i, low, low - env_first, high - low))
                 env_first += count
-            slice_of_shard.append(len(pieces))
+            part_of_shard.append(len(pieces))
 
         self.num_shards = len(bounds)
-        self.num_slices = len(pieces)
         self.shards = <Shard*> address(
             self.own(aligned_zeros((self.num_shards, sizeof(Shard)), np.uint8)))
         self.groups = <Group*> address(
             self.own(aligned_zeros((self.num_groups, sizeof(Group)), np.uint8)))
-        self.slices = <Slice*> address(
-            self.own(aligned_zeros((self.num_slices, sizeof(Slice)), np.uint8)))
-        self.slice_of_shard = <Py_ssize_t*> address(self.own(np.array(slice_of_shard, np.intp)))
-        self.row_of_slice = <Py_ssize_t*> address(
-            self.own(np.array([p[1] * self.agents_per_env for p in pieces], np.intp)))
+        self.parts = <Part*> address(
+            self.own(aligned_zeros((len(pieces), sizeof(Part)), np.uint8)))
+        self.part_of_shard = <Py_ssize_t*> address(self.own(np.array(part_of_shard, np.intp)))
         self.received = <Py_ssize_t*> address(
             self.own(np.zeros(self.groups_per_batch, np.intp)))
         self.queue = <Py_ssize_t*> address(self.own(np.zeros(self.num_groups, np.intp)))
@@ -595,10 +619,18 @@ cdef class Engine:
             self.groups[g].first_env, self.groups[g].last_env = begin, end
         for i, (index, begin, env_first, count) in enumerate(pieces):
             env = self.envs[index]
-            slice = &self.slices[i]
+            part = &self.parts[i]
             row = begin * self.agents_per_env
-            slice.env = <void*> env
-            slice.autoreset = self.autoreset
+            part.env = <void*> env
+            part.first_row = row
+            part.autoreset = self.autoreset
+            part.live = self.live_rows + row
+            part.ended = self.ended_envs + begin
+            part.returns = <double*> address(self.returns) + row
+            part.lengths = <int32_t*> address(self.lengths) + row
+            part.finished = (<double*> address(self.finished)
+                             + begin * (FINISHED + len(env.stat_names)))
+            slice = &part.slice
             slice.count = count
             slice.agents = self.agents_per_env
             slice.state_size = env.state_size
@@ -606,21 +638,15 @@ cdef class Engine:
             slice.rngs = env.rngs + env_first
             slice.observation_size = self.rings[OBSERVATIONS].row_size
             slice.observation_float = env.observation_space.dtype == np.float32
-            slice.final_observations = (<char*> address(self.final_observations)
-                                        + row * slice.observation_size)
+            part.final_observations = (<char*> address(self.final_observations)
+                                       + row * slice.observation_size)
             slice.heads = self.heads
             slice.actions = self.discrete_rows + row * self.heads
             slice.values = self.values
             slice.continuous_actions = self.continuous_rows + row * self.values
             slice.choices = env.action_choices
-            slice.live = self.live_rows + row
-            slice.ended = self.ended_envs + begin
-            slice.returns = <double*> address(self.returns) + row
-            slice.lengths = <int32_t*> address(self.lengths) + row
             slice.num_stats = len(env.stat_names)
             slice.stats = <double*> address(self.stats) + begin * slice.num_stats
-            slice.finished = (<double*> address(self.finished)
-                              + begin * (FINISHED + slice.num_stats))
             slice.guarded = self.guarded(slice.agents * slice.observation_size)
             slice.guarded_state = self.guarded(slice.state_size)
 
@@ -969,12 +995,12 @@ cdef class Engine:
         cdef Slice* slice
         for i in range(self.groups_per_batch):
             group = &self.groups[self.received[i]]
-            for s in range(self.slice_of_shard[group.first_shard],
-                           self.slice_of_shard[group.last_shard]):
-                slice = &self.slices[s]
+            for s in range(self.part_of_shard[group.first_shard],
+                           self.part_of_shard[group.last_shard]):
+                slice = &self.parts[s].slice
                 if slice.fault != NO_FAULT:
-                    env = type(<object> slice.env).__name__
-                    e = self.row_of_slice[s] // self.agents_per_env + slice.fault_environment
+                    env = type(<object> self.parts[s].env).__name__
+                    e = self.parts[s].first_row // self.agents_per_env + slice.fault_environment
                     fault, slice.fault = slice.fault, NO_FAULT
                     raise EnvironmentFault(
                         f"{env}, environment {e}, agent slot {slice.fault_agent}: {FAULTS[fault]}")
@@ -987,11 +1013,12 @@ cdef class Engine:
         cdef Slice* slice
         cdef Py_ssize_t s, row, i
         cdef uint64_t seen = group.steps
-        for s in range(self.slice_of_shard[group.first_shard],
-                       self.slice_of_shard[group.last_shard]):
-            slice = &self.slices[s]
-            row = self.row_of_slice[s]
+        for s in range(self.part_of_shard[group.first_shard],
+                       self.part_of_shard[group.last_shard]):
+            slice = &self.parts[s].slice
+            row = self.parts[s].first_row
             slice.command = command
+            slice.wanted = True
             slice.selected = NULL
             if selected != NULL:
                 slice.selected = selected + row // slice.agents
@@ -1036,8 +1063,11 @@ cdef class Engine:
                 flag, READY, TAKEN):
             return False
         cdef Py_ssize_t s
-        for s in range(self.slice_of_shard[i], self.slice_of_shard[i + 1]):
-            run_slice(&self.slices[s])
+        for s in range(self.part_of_shard[i], self.part_of_shard[i + 1]):
+            if self.parts[s].slice.command == STEP:
+                step_part(&self.parts[s])
+            else:
+                reset_part(&self.parts[s])
         atomic.store_seq_cst(flag, CALLER)
         return True
 
@@ -1170,14 +1200,152 @@ cdef inline char* outcome_rows(Ring* ring, uint64_t step, Py_ssize_t row) noexce
     return ring_rows(ring, step + ring.length - 1, row)
 
 
-cdef void run_slice(Slice* slice) noexcept nogil:
-    """Clear what a step only adds to, then let the environment's own loop run."""
+cdef void clear_outcome(Slice* slice) noexcept nogil:
+    """Nothing has happened yet: what a step only adds to."""
     cdef Py_ssize_t rows = slice.count * slice.agents
+    memset(slice.rewards, 0, rows * sizeof(float))
+    memset(slice.terminations, 0, rows)
+    memset(slice.truncations, 0, rows)
+
+
+cdef void step_part(Part* part) noexcept nogil:
+    """One step of every environment, and what autoreset says about those that end."""
+    cdef Slice* slice = &part.slice
+    cdef Py_ssize_t rows = slice.count * slice.agents
+    clear_outcome(slice)
+    memcpy(slice.masks, part.live, rows)
+    if slice.choices:
+        memset(slice.action_masks, 1, rows * slice.choices)
+    if part.autoreset == NEXT_STEP and memchr(part.ended, OVER, slice.count) != NULL:
+        reset_where(part, part.ended, OVER, RESTARTED)
+        slice.selected, slice.wanted = part.ended, RUNNING
+    slice.command = STEP
+    (<NativeEnv> part.env).run(slice)
+    slice.selected = NULL
+    if finish_steps(part) and part.autoreset == SAME_STEP:
+        reset_where(part, part.ended, OVER, RUNNING)
+
+
+cdef void reset_part(Part* part) noexcept nogil:
+    """A new episode in every environment, or where the caller selected."""
+    cdef Slice* slice = &part.slice
     if slice.selected == NULL:
-        memset(slice.rewards, 0, rows * sizeof(float))
-        memset(slice.terminations, 0, rows)
-        memset(slice.truncations, 0, rows)
-        memcpy(slice.masks, slice.live, rows)
-        if slice.choices:
-            memset(slice.action_masks, 1, rows * slice.choices)
-    (<NativeEnv> slice.env).run(slice)
+        clear_outcome(slice)
+        memset(part.ended, OVER, slice.count)
+        reset_where(part, part.ended, OVER, RUNNING)
+    else:
+        reset_where(part, slice.selected, True, RUNNING)
+
+
+cdef void reset_where(Part* part, const uint8_t* selected, uint8_t wanted,
+                      Ended after) noexcept nogil:
+    """A new episode where `selected`, (count,), is `wanted`; their `ended` becomes `after`."""
+    cdef Slice* slice = &part.slice
+    cdef bint in_step = slice.command == STEP
+    cdef Py_ssize_t e, n
+    for e in range(slice.count):
+        if selected[e] == wanted:        # every slot is live unless the environment says otherwise
+            memset(slice.masks + e * slice.agents, 1, slice.agents)
+            memset(slice.stats + e * slice.num_stats, 0, slice.num_stats * sizeof(double))
+            if slice.choices:
+                memset(slice.action_masks + e * slice.agents * slice.choices, 1,
+                       slice.agents * slice.choices)
+    slice.command, slice.selected, slice.wanted = RESET, selected, wanted
+    (<NativeEnv> part.env).run(slice)
+    slice.selected = NULL
+    for e in range(slice.count):
+        if selected[e] != wanted:
+            continue
+        for n in range(e * slice.agents, (e + 1) * slice.agents):
+            part.live[n] = slice.masks[n]
+            part.returns[n] = 0.0
+            part.lengths[n] = 0
+            if not part.live[n]:
+                clear_observation(slice, n)
+            # The row also reports the end of the old episode: that keeps it unmasked.
+            if in_step:
+                slice.masks[n] |= slice.terminations[n] | slice.truncations[n]
+        part.ended[e] = after
+
+
+cdef bint finish_steps(Part* part) noexcept nogil:
+    """Statistics and ends after a step. True if an environment's episode is over."""
+    cdef Slice* slice = &part.slice
+    cdef Py_ssize_t e, n
+    cdef uint8_t over = 0
+    if slice.agents > 1 or part.autoreset == NEXT_STEP:
+        for e in range(slice.count):
+            if part.ended[e] == RESTARTED:
+                part.ended[e] = RUNNING
+            elif finish_agents(part, e):
+                over = 1
+    else:                                # one agent that is live: loops without branches
+        for n in range(slice.count):
+            part.returns[n] += slice.rewards[n]
+        for n in range(slice.count):
+            part.lengths[n] += 1
+        for n in range(slice.count):
+            part.ended[n] = slice.terminations[n] | slice.truncations[n]
+            over |= part.ended[n]
+        if over:
+            for n in range(slice.count):
+                if part.ended[n]:
+                    end_agent(part, n, n)
+    if over:
+        for e in range(slice.count):
+            if part.ended[e] == OVER:
+                end_environment(part, e)
+    return over
+
+
+cdef bint finish_agents(Part* part, Py_ssize_t e) noexcept nogil:
+    """The agents of environment e after its step. True, and `ended`, if none is left."""
+    cdef Slice* slice = &part.slice
+    cdef Py_ssize_t n
+    cdef bint over = True
+    for n in range(e * slice.agents, (e + 1) * slice.agents):
+        if not slice.masks[n]:
+            slice.rewards[n] = 0.0
+            slice.terminations[n] = slice.truncations[n] = part.live[n] = 0
+            clear_observation(slice, n)
+            continue
+        if part.live[n]:
+            part.returns[n] += slice.rewards[n]
+            part.lengths[n] += 1
+        else:                            # born in this step
+            part.returns[n] = slice.rewards[n]
+            part.lengths[n] = 0
+        part.live[n] = 1
+        if slice.terminations[n] | slice.truncations[n]:
+            end_agent(part, e, n)
+        else:
+            over = False
+    part.ended[e] = OVER if over else RUNNING
+    return over
+
+
+cdef void end_agent(Part* part, Py_ssize_t e, Py_ssize_t n) noexcept nogil:
+    """The episode of row n, of environment e, ended: keep its last observation and statistics."""
+    cdef Slice* slice = &part.slice
+    cdef double* finished = part.finished + e * (FINISHED + slice.num_stats)
+    memcpy(part.final_observations + n * slice.observation_size,
+           slice.observations + n * slice.observation_size, slice.observation_size)
+    finished[0] += 1.0
+    finished[1] += part.returns[n]
+    finished[2] += part.lengths[n]
+    part.live[n] = 0
+
+
+cdef void end_environment(Part* part, Py_ssize_t e) noexcept nogil:
+    """No agent is left: keep the environment's own statistics."""
+    cdef Slice* slice = &part.slice
+    cdef double* finished = part.finished + e * (FINISHED + slice.num_stats)
+    cdef size_t i
+    finished[3] += 1.0
+    for i in range(slice.num_stats):
+        finished[FINISHED + i] += slice.stats[e * slice.num_stats + i]
+
+
+cdef void clear_observation(Slice* slice, Py_ssize_t n) noexcept nogil:
+    """A slot without a live agent shows zeros."""
+    memset(slice.observations + n * slice.observation_size, 0, slice.observation_size)
