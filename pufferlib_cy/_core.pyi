@@ -5,7 +5,9 @@ from typing import Any, Final, final
 
 import numpy as np
 from gymnasium.spaces import Box, Space
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from pufferlib_cy._actions import ActionRows
 
 checked: bool
 RING_NAMES: Final = (
@@ -14,8 +16,6 @@ RING_NAMES: Final = (
 FAULTS: dict[int, str]
 
 class EnvironmentFault(RuntimeError): ...
-
-def aligned_zeros(shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]: ...
 
 class NativeEnv:
     def __init__(self, observation_space: Box, action_space: Space[Any], state_size: int,
@@ -90,9 +90,7 @@ class Engine:
     @property
     def rows(self) -> tuple[NDArray[Any] | None, ...]: ...
     @property
-    def actions(self) -> NDArray[np.int32] | None: ...
-    @property
-    def continuous_actions(self) -> NDArray[np.float32] | None: ...
+    def action_rows(self) -> ActionRows: ...
     @property
     def final_observations(self) -> NDArray[Any]: ...
     @property

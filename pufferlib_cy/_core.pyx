@@ -6,31 +6,27 @@ shards between the caller and the helper threads by one atomic flag each, and ch
 """
 
 cimport cython
-from cpython.buffer cimport (
-    PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
-)
 from cpython.exc cimport PyErr_CheckSignals
-from libc.limits cimport INT_MAX
 from libc.math cimport isfinite
-from libc.stdint cimport (
-    int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t,
-)
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
 
 from pufferlib_cy cimport _atomics as atomic
+from pufferlib_cy._actions cimport ActionRows, Span, address
 
 import threading
 
 import numpy as np
 from gymnasium.error import (
-    AlreadyPendingCallError, ClosedEnvironmentError, InvalidAction, NoAsyncCallError, ResetNeeded,
+    AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError, ResetNeeded,
 )
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
+from pufferlib_cy.arrays import CACHE_LINE, aligned_zeros, describe
 
 checked = bool(CHECKED)
 
 cdef enum:
-    CACHE_LINE = 64           # bytes
     SPIN_NS = 30_000          # how long a wait spins before it parks: about what a wake-up costs
     SPIN_TURNS = 32           # pauses between two looks at the clock
     PARK_NS = 100_000_000     # how long the caller sleeps before it looks for signals
@@ -39,41 +35,7 @@ cdef enum:
     SHARDS_PER_WORKER = 2     # a late helper then holds back half of its share, not all of it
 
 
-# ---- memory and seeds ----------------------------------------------------------------------------
-
-def aligned_zeros(shape, dtype):
-    """A C-contiguous array of zeros that starts on a cache line.
-
-    The array owns its memory; `shape` and `dtype` are as for ``numpy.zeros``.
-    """
-    dtype = np.dtype(dtype)
-    shape = (shape,) if np.isscalar(shape) else tuple(shape)
-    cdef Py_ssize_t size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    raw = np.zeros(size + CACHE_LINE, np.uint8)
-    cdef Py_ssize_t skip = -raw.ctypes.data % CACHE_LINE
-    return raw[skip:skip + size].view(dtype).reshape(shape)
-
-
-cdef str describe(thing):
-    """A value in an error message: its shape and dtype, or its type."""
-    if hasattr(thing, "shape") and hasattr(thing, "dtype"):
-        return f"a {thing.dtype} array of shape {tuple(thing.shape)}"
-    return f"{thing!r:.60} ({type(thing).__name__})"
-
-
-cdef as_array(actions):
-    """Actions that are not a buffer (a torch tensor, a list) as a NumPy array."""
-    try:
-        return np.asarray(actions)
-    except Exception as error:
-        raise InvalidAction(f"actions: expected an array, got {describe(actions)}: {error}") \
-            from error
-
-
-cdef inline void* address(array) except NULL:
-    """The address of a NumPy array's first byte."""
-    return <void*> <uintptr_t> array.ctypes.data
-
+# ---- seeds ---------------------------------------------------------------------------------------
 
 cdef uint64_t mix_gamma(uint64_t z) noexcept nogil:
     """An odd increment with enough changes between neighbouring bits (Steele et al. 2014)."""
@@ -335,83 +297,6 @@ cdef enum:
 
 RING_NAMES = ("observations", "masks", "action_masks", "rewards", "terminations", "truncations")
 
-ctypedef fused integer_action:
-    int32_t
-    int64_t
-    uint32_t
-
-ctypedef fused real_action:
-    float
-    double
-
-
-@cython.cdivision(True)
-cdef Py_ssize_t load_discrete(
-        const char* source, Py_ssize_t row_stride, Py_ssize_t head_stride, Py_ssize_t count,
-        Py_ssize_t heads, const int32_t* starts, const uint32_t* sizes, const uint8_t* live,
-        int32_t* target, integer_action kind) noexcept nogil:
-    """Copy (count, heads) actions to int32 rows; return the first live row out of range, or -1.
-
-    Rows without a live agent are ignored: where theirs are out of range they become the first
-    legal action. The first pass has no branches, so that the compiler can use vectors.
-    """
-    cdef Py_ssize_t n, h
-    cdef uint64_t value                               # differences wrap, as they should
-    cdef uint64_t size = sizes[0], start = <uint64_t> <int64_t> starts[0]
-    cdef uint32_t narrow, narrow_size = sizes[0], narrow_start = <uint32_t> starts[0]
-    cdef uint32_t bad = 0
-    if heads == 1 and row_stride == sizeof(integer_action):
-        for n in range(count):
-            if integer_action is int32_t:
-                narrow = <uint32_t> (<const integer_action*> source)[n]
-                bad |= narrow - narrow_start >= narrow_size
-                target[n] = <int32_t> narrow
-            else:
-                value = <uint64_t> <int64_t> (<const integer_action*> source)[n]
-                bad |= value - start >= size
-                target[n] = <int32_t> value
-    else:
-        for n in range(count):
-            for h in range(heads):
-                value = <uint64_t> <int64_t> (<const integer_action*> (
-                    source + n * row_stride + h * head_stride))[0]
-                bad |= value - <uint64_t> <int64_t> starts[h] >= sizes[h]
-                target[n * heads + h] = <int32_t> value
-    if not bad:
-        return -1
-    for n in range(count):
-        for h in range(heads):
-            value = <uint64_t> <int64_t> (<const integer_action*> (
-                source + n * row_stride + h * head_stride))[0]
-            if value - <uint64_t> <int64_t> starts[h] >= sizes[h]:
-                if live[n]:
-                    return n
-                target[n * heads + h] = starts[h]
-    return -1
-
-
-cdef Py_ssize_t load_continuous(
-        const char* source, Py_ssize_t row_stride, Py_ssize_t value_stride, Py_ssize_t count,
-        Py_ssize_t values, const float* lows, const float* highs, const uint8_t* live,
-        float* target, real_action kind) noexcept nogil:
-    """Copy (count, values) actions to float32 rows; return the first live row out of range, or -1.
-
-    NaN is out of range. Rows without a live agent are ignored; what is wrong in them becomes the
-    low bound.
-    """
-    cdef Py_ssize_t n, v
-    cdef float value
-    for n in range(count):
-        for v in range(values):
-            value = <float> (<const real_action*> (
-                source + n * row_stride + v * value_stride))[0]
-            if not (lows[v] <= value <= highs[v]):
-                if live[n]:
-                    return n
-                value = lows[v]
-            target[n * values + v] = value
-    return -1
-
 
 @cython.final
 cdef class Engine:
@@ -450,13 +335,13 @@ cdef class Engine:
     cdef Py_ssize_t* part_of_shard               # (num_shards + 1,) parts of shard i: from [i] on
     cdef Ring rings[RINGS]
     cdef Py_ssize_t* received                    # (groups_per_batch,) groups of the last batch
+    cdef Span* spans                             # (groups_per_batch,) their rows
     cdef Py_ssize_t* queue                       # (num_out,) groups sent, oldest first
     cdef Py_ssize_t num_out
     cdef list owners                             # of all memory behind raw pointers
 
     # Rows that are not rings.
-    cdef readonly object actions                 # int32 (N, heads) or None
-    cdef readonly object continuous_actions      # float32 (N, values) or None
+    cdef readonly ActionRows action_rows
     cdef readonly object final_observations      # (N, ...)
     cdef readonly object live                    # bool (N,): rows whose next action counts
     cdef readonly object returns                 # float64 (N,)
@@ -467,14 +352,6 @@ cdef class Engine:
     cdef readonly tuple rows                     # the arrays of the rings, by RING_NAMES
     cdef readonly bint attached                  # rings are the caller's memory
 
-    # Actions' shape and range.
-    cdef size_t heads, values
-    cdef int32_t* action_starts                  # (heads,)
-    cdef uint32_t* action_sizes                  # (heads,)
-    cdef float* action_lows                      # (values,)
-    cdef float* action_highs                     # (values,)
-    cdef int32_t* discrete_rows
-    cdef float* continuous_rows
     cdef uint8_t* live_rows
     cdef uint8_t* ended_envs
 
@@ -539,8 +416,8 @@ cdef class Engine:
 
     cdef make_rows(self, NativeEnv env):
         """All arrays with rows first, and the pointers to them."""
-        space, actions = env.observation_space, env.action_space
-        N = self.num_agents
+        space, N = env.observation_space, self.num_agents
+        self.action_rows = ActionRows(env.action_space, N, self.agents_per_env)
         self.attach_rows((
             aligned_zeros((1, N, *space.shape), space.dtype), aligned_zeros((1, N), np.bool_),
             aligned_zeros((1, N, env.action_choices), np.bool_) if env.action_choices else None,
@@ -555,24 +432,6 @@ cdef class Engine:
         self.ended = aligned_zeros(self.num_envs, np.bool_)
         self.live_rows = <uint8_t*> address(self.live)
         self.ended_envs = <uint8_t*> address(self.ended)
-        if isinstance(actions, Box):
-            self.values = int(np.prod(actions.shape, dtype=np.int64))
-            self.continuous_actions = aligned_zeros((N, self.values), np.float32)
-            self.continuous_rows = <float*> address(self.continuous_actions)
-            lows = self.own(np.ascontiguousarray(actions.low, np.float32))
-            highs = self.own(np.ascontiguousarray(actions.high, np.float32))
-            self.action_lows = <float*> address(lows)
-            self.action_highs = <float*> address(highs)
-            return
-        starts = np.atleast_1d(actions.start)
-        sizes = np.atleast_1d(actions.n if isinstance(actions, Discrete) else actions.nvec)
-        if (starts + sizes).max() > INT_MAX or starts.min() < -INT_MAX:
-            raise ValueError(f"actions are int32, too narrow for {actions}")
-        self.heads = len(sizes)
-        self.actions = aligned_zeros((N, self.heads), np.int32)
-        self.discrete_rows = <int32_t*> address(self.actions)
-        self.action_starts = <int32_t*> address(self.own(starts.astype(np.int32)))
-        self.action_sizes = <uint32_t*> address(self.own(sizes.astype(np.uint32)))
 
     cdef make_shards(self, counts, Py_ssize_t workers):
         """Cut E environments into groups (what a batch takes), shards (what a thread takes) and
@@ -613,6 +472,8 @@ cdef class Engine:
         self.part_of_shard = <Py_ssize_t*> address(self.own(np.array(part_of_shard, np.intp)))
         self.received = <Py_ssize_t*> address(
             self.own(np.zeros(self.groups_per_batch, np.intp)))
+        self.spans = <Span*> address(
+            self.own(aligned_zeros((self.groups_per_batch, sizeof(Span)), np.uint8)))
         self.queue = <Py_ssize_t*> address(self.own(np.zeros(self.num_groups, np.intp)))
         for g, (s, i, begin, end) in enumerate(group_rows):
             self.groups[g].first_shard, self.groups[g].last_shard = s, i
@@ -640,10 +501,10 @@ cdef class Engine:
             slice.observation_float = env.observation_space.dtype == np.float32
             part.final_observations = (<char*> address(self.final_observations)
                                        + row * slice.observation_size)
-            slice.heads = self.heads
-            slice.actions = self.discrete_rows + row * self.heads
-            slice.values = self.values
-            slice.continuous_actions = self.continuous_rows + row * self.values
+            slice.heads = self.action_rows.heads
+            slice.actions = self.action_rows.discrete_rows + row * slice.heads
+            slice.values = self.action_rows.values
+            slice.continuous_actions = self.action_rows.continuous_rows + row * slice.values
             slice.choices = env.action_choices
             slice.num_stats = len(env.stat_names)
             slice.stats = <double*> address(self.stats) + begin * slice.num_stats
@@ -774,7 +635,7 @@ cdef class Engine:
         if self.phase == SENT:
             raise AlreadyPendingCallError(
                 "actions were sent twice: call recv before the next send", "send")
-        self.load_actions(actions)
+        self.action_rows.load(actions, self.spans, self.groups_per_batch, self.live_rows)
         if self.autoreset == DISABLED:
             for i in range(self.groups_per_batch):
                 self.check_ended(&self.groups[self.received[i]])
@@ -860,124 +721,6 @@ cdef class Engine:
     cdef check_open(self):
         if atomic.load_acquire(self.stopping):
             raise ClosedEnvironmentError("this vector environment is closed: make a new one")
-
-    # ---- actions ---------------------------------------------------------------------------------
-
-    cdef load_actions(self, actions):
-        """Check and convert the actions of the last batch into the action rows, all or nothing as
-        far as stepping goes."""
-        cdef Py_buffer view
-        if not PyObject_CheckBuffer(actions):
-            actions = as_array(actions)
-        PyObject_GetBuffer(actions, &view, PyBUF_FORMAT | PyBUF_STRIDES)
-        try:
-            if self.load_buffer(&view):
-                return
-        finally:
-            PyBuffer_Release(&view)
-        # An unusual memory layout or byte order: let NumPy make it an ordinary one.
-        array = np.asarray(actions)
-        if array.dtype.kind not in ("iu" if self.heads else "f"):
-            wanted = "integers" if self.heads else "floats"
-            raise InvalidAction(f"actions: expected {wanted}, got {describe(actions)}")
-        shape = (self.heads,) if self.heads else self.envs[0].action_space.shape
-        rows = self.batch_size * self.agents_per_env
-        if array.shape != (rows, *shape) and not (shape == (1,) and array.shape == (rows,)):
-            allowed = f"({rows},)" if shape == (1,) else str((rows, *shape))
-            raise InvalidAction(f"actions: expected shape {allowed}, one row per agent of the last "
-                                f"batch, got {describe(actions)}")
-        array = np.ascontiguousarray(array, np.int64 if self.heads else np.float64)
-        PyObject_GetBuffer(array.reshape(rows, -1), &view, PyBUF_FORMAT | PyBUF_STRIDES)
-        try:
-            if not self.load_buffer(&view):
-                raise AssertionError("an ordinary array was not understood")
-        finally:
-            PyBuffer_Release(&view)
-
-    cdef bint load_buffer(self, Py_buffer* view) except -1:
-        """load_actions for a buffer of a plain type, (rows,) or (rows, width). False: neither."""
-        cdef Py_ssize_t rows = self.batch_size * self.agents_per_env
-        cdef Py_ssize_t width = self.heads + self.values      # one of the two is 0
-        cdef Py_ssize_t stride, bad = -1, i, done = 0, first, count
-        cdef const char* source
-        cdef Group* group
-        cdef char kind = view.format[0] if view.format != NULL else b"B"
-        if view.format != NULL and view.format[1] != 0:
-            return False
-        if view.ndim == 2:
-            if view.shape[1] != width:
-                return False
-            stride = view.strides[1]
-        elif view.ndim == 1 and width == 1:
-            stride = 0
-        else:
-            return False
-        if view.shape[0] != rows:
-            return False
-        for i in range(self.groups_per_batch):
-            group = &self.groups[self.received[i]]
-            first = group.first_env * self.agents_per_env
-            count = (group.last_env - group.first_env) * self.agents_per_env
-            source = <const char*> view.buf + done * view.strides[0]
-            bad = self.load_rows(kind, view.itemsize, source, view.strides[0], stride, first, count)
-            if bad == -2:
-                return False
-            if bad >= 0:
-                self.refuse(view, done + bad)
-            done += count
-        return True
-
-    cdef Py_ssize_t load_rows(self, char kind, Py_ssize_t itemsize, const char* source,
-                              Py_ssize_t row_stride, Py_ssize_t stride, Py_ssize_t first,
-                              Py_ssize_t count) noexcept:
-        """Rows of one group: the first bad row, -1 if all are good, -2 for a type not known."""
-        cdef bint signed = kind in b"bhilqn"
-        cdef int32_t* discrete = self.discrete_rows + first * self.heads
-        cdef const uint8_t* live = self.live_rows + first
-        if self.values:
-            if kind == b"f":
-                return load_continuous[float](
-                    source, row_stride, stride, count, self.values, self.action_lows,
-                    self.action_highs, live, self.continuous_rows + first * self.values, 0)
-            if kind == b"d":
-                return load_continuous[double](
-                    source, row_stride, stride, count, self.values, self.action_lows,
-                    self.action_highs, live, self.continuous_rows + first * self.values, 0)
-            return -2
-        if not signed and kind not in b"BHILQN":
-            return -2
-        if itemsize == 8 and signed:
-            return load_discrete[int64_t](
-                source, row_stride, stride, count, self.heads, self.action_starts,
-                self.action_sizes, live, discrete, 0)
-        if itemsize == 4 and signed:
-            return load_discrete[int32_t](
-                source, row_stride, stride, count, self.heads, self.action_starts,
-                self.action_sizes, live, discrete, 0)
-        if itemsize == 4:
-            return load_discrete[uint32_t](
-                source, row_stride, stride, count, self.heads, self.action_starts,
-                self.action_sizes, live, discrete, 0)
-        return -2
-
-    cdef refuse(self, Py_buffer* view, Py_ssize_t row):
-        """Raise InvalidAction for a row of the last batch."""
-        cdef Py_ssize_t i, rows, n = row
-        cdef Group* group
-        for i in range(self.groups_per_batch):
-            group = &self.groups[self.received[i]]
-            rows = (group.last_env - group.first_env) * self.agents_per_env
-            if n < rows:
-                n += group.first_env * self.agents_per_env
-                break
-            n -= rows
-        space = self.envs[0].action_space
-        value = np.asarray(<object> view.obj)[row]
-        where = f"environment {n // self.agents_per_env}"
-        if self.agents_per_env > 1:
-            where += f", agent slot {n % self.agents_per_env}"
-        raise InvalidAction(f"actions: row {row} ({where}) is {value}, which is not in {space}; "
-                            "no environment was stepped")
 
     cdef check_ended(self, Group* group):
         """Under DISABLED: no environment may be stepped whose episode is over."""
@@ -1182,6 +925,9 @@ cdef class Engine:
             g = self.queue[q]
             if taken < self.groups_per_batch and self.is_home(g):
                 self.received[taken] = g
+                self.spans[taken].first = self.groups[g].first_env * self.agents_per_env
+                self.spans[taken].count = (self.groups[g].last_env * self.agents_per_env
+                                           - self.spans[taken].first)
                 self.groups[g].out = False
                 taken += 1
             else:

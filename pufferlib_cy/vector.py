@@ -286,9 +286,9 @@ class VectorEnv:
     def bytes_per_env(self) -> float:
         """Bytes of state, random stream, rows and statistics that one environment takes."""
         engine = self._engine
-        arrays = [*engine.rows, engine.actions, engine.continuous_actions, engine.live,
-                  engine.final_observations, engine.returns, engine.lengths, engine.finished,
-                  engine.stats, engine.ended]
+        arrays = [*engine.rows, engine.action_rows.discrete, engine.action_rows.continuous,
+                  engine.live, engine.final_observations, engine.returns, engine.lengths,
+                  engine.finished, engine.stats, engine.ended]
         arrays += [a for env in engine.envs for a in (env.state_array, env.rng_array)]
         return sum(int(a.nbytes) for a in arrays if a is not None) / self.num_envs
 

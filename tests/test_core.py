@@ -8,7 +8,7 @@ import oracle
 import pytest
 
 import pufferlib_cy
-from pufferlib_cy import NativeEnv, _core
+from pufferlib_cy import NativeEnv, arrays
 
 
 def rng_of(vec):
@@ -62,7 +62,7 @@ def test_draws_have_their_distribution(native):
 
 def test_aligned_zeros_starts_on_a_cache_line():
     for shape in (1, 7, (3, 5), (2, 0, 4)):
-        array = _core.aligned_zeros(shape, np.float32)
+        array = arrays.aligned_zeros(shape, np.float32)
         assert array.ctypes.data % 64 == 0 or array.size == 0
         assert array.flags.c_contiguous
         assert not array.any()

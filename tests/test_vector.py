@@ -250,9 +250,9 @@ def test_integer_actions_are_converted(dtype):
     with make("squared", 4) as vec:
         vec.reset(seed=0)
         vec.step(np.array([1, 2, 3, 4], dtype))
-        assert vec._engine.actions.ravel().tolist() == [1, 2, 3, 4]
+        assert vec._engine.action_rows.discrete.ravel().tolist() == [1, 2, 3, 4]
         vec.step(np.array([[1, 9], [2, 9], [3, 9], [0, 9]], dtype)[:, 0])      # strided
-        assert vec._engine.actions.ravel().tolist() == [1, 2, 3, 0]
+        assert vec._engine.action_rows.discrete.ravel().tolist() == [1, 2, 3, 0]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
@@ -261,7 +261,7 @@ def test_float_actions_are_converted(dtype):
         vec.reset(seed=0)
         for actions in (np.array([[-1], [0.5], [1]], dtype), np.array([-1, 0.5, 1], dtype)):
             vec.step(actions)
-            assert vec._engine.continuous_actions.ravel().tolist() == [-1, 0.5, 1]
+            assert vec._engine.action_rows.continuous.ravel().tolist() == [-1, 0.5, 1]
 
 
 BAD_DISCRETE = [

@@ -1,0 +1,239 @@
+"""Actions on their way in: checked against their space, converted to one type, never half.
+
+Whatever integers or floats the caller has, contiguous or not, become int32 or float32 rows; what is
+not in the space is refused, naming the row, before anything is stepped.
+"""
+
+cimport cython
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+)
+from libc.limits cimport INT_MAX
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+import numpy as np
+from gymnasium.error import InvalidAction
+from gymnasium.spaces import Box, Discrete
+
+from pufferlib_cy.arrays import aligned_zeros, describe
+
+cdef enum:
+    GOOD = -1                 # every live row is in the space
+    UNKNOWN_TYPE = -2
+
+
+cdef as_array(actions):
+    """Actions that are not a buffer (a torch tensor, a list) as a NumPy array."""
+    try:
+        return np.asarray(actions)
+    except Exception as error:
+        raise InvalidAction(f"actions: expected an array, got {describe(actions)}: {error}") \
+            from error
+
+
+@cython.final
+cdef class ActionRows:
+    """The actions of `num_rows` rows of a Discrete, one-dimensional MultiDiscrete or float Box."""
+
+    def __init__(self, space, Py_ssize_t num_rows, Py_ssize_t agents_per_env):
+        self.space = space
+        self.agents_per_env = agents_per_env
+        self.owners = []
+        if isinstance(space, Box):
+            self.values = int(np.prod(space.shape, dtype=np.int64))
+            self.continuous = aligned_zeros((num_rows, self.values), np.float32)
+            self.continuous_rows = <float*> address(self.continuous)
+            self.lows = <const float*> self.own(np.ascontiguousarray(space.low, np.float32))
+            self.highs = <const float*> self.own(np.ascontiguousarray(space.high, np.float32))
+            return
+        starts = np.atleast_1d(space.start)
+        sizes = np.atleast_1d(space.n if isinstance(space, Discrete) else space.nvec)
+        if (starts + sizes).max() > INT_MAX or starts.min() < -INT_MAX:
+            raise ValueError(f"actions are int32, too narrow for {space}")
+        self.heads = len(sizes)
+        self.discrete = aligned_zeros((num_rows, self.heads), np.int32)
+        self.discrete_rows = <int32_t*> address(self.discrete)
+        self.starts = <const int32_t*> self.own(starts.astype(np.int32))
+        self.sizes = <const uint32_t*> self.own(sizes.astype(np.uint32))
+
+    cdef void* own(self, array) except NULL:
+        """Keep the array alive; its address."""
+        self.owners.append(array)
+        return address(array)
+
+    cdef load(self, actions, const Span* spans, Py_ssize_t num_spans, const uint8_t* live):
+        cdef Py_buffer view
+        cdef Py_ssize_t i, rows = 0
+        if not PyObject_CheckBuffer(actions):
+            actions = as_array(actions)
+        PyObject_GetBuffer(actions, &view, PyBUF_FORMAT | PyBUF_STRIDES)
+        try:
+            if self.load_buffer(&view, spans, num_spans, live):
+                return
+        finally:
+            PyBuffer_Release(&view)
+        # An unusual type or memory layout: let NumPy make it an ordinary one.
+        array = np.asarray(actions)
+        if array.dtype.kind not in ("iu" if self.heads else "f"):
+            wanted = "integers" if self.heads else "floats"
+            raise InvalidAction(f"actions: expected {wanted}, got {describe(actions)}")
+        for i in range(num_spans):
+            rows += spans[i].count
+        shape = (self.heads,) if self.heads else self.space.shape
+        if array.shape != (rows, *shape) and not (shape == (1,) and array.shape == (rows,)):
+            allowed = f"({rows},)" if shape == (1,) else str((rows, *shape))
+            raise InvalidAction(f"actions: expected shape {allowed}, one row per agent of the last "
+                                f"batch, got {describe(actions)}")
+        if array.dtype == np.uint64:     # what int64 cannot hold is out of range all the same
+            array = np.minimum(array, np.iinfo(np.int64).max)
+        array = np.ascontiguousarray(array, np.int64 if self.heads else np.float64)
+        PyObject_GetBuffer(array.reshape(rows, -1), &view, PyBUF_FORMAT | PyBUF_STRIDES)
+        try:
+            if not self.load_buffer(&view, spans, num_spans, live):
+                raise AssertionError("an ordinary array was not understood")
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef bint load_buffer(self, Py_buffer* view, const Span* spans, Py_ssize_t num_spans,
+                          const uint8_t* live) except -1:
+        """`load` for a buffer of a plain type, (rows,) or (rows, width). False: it is neither."""
+        cdef Py_ssize_t width = self.heads + self.values
+        cdef Py_ssize_t i, bad, rows = 0
+        if view.format == NULL or view.format[1] != 0:
+            return False
+        if not (view.ndim == 1 and width == 1) and not (view.ndim == 2 and view.shape[1] == width):
+            return False
+        for i in range(num_spans):
+            rows += spans[i].count
+        if view.shape[0] != rows:
+            return False
+        rows = 0
+        for i in range(num_spans):
+            bad = self.load_span(view, rows, spans[i], live)
+            if bad == UNKNOWN_TYPE:
+                return False
+            if bad != GOOD:
+                self.refuse(view, rows + bad, spans[i].first + bad)
+            rows += spans[i].count
+        return True
+
+    cdef Py_ssize_t load_span(self, Py_buffer* view, Py_ssize_t done, Span span,
+                              const uint8_t* live) noexcept:
+        """The rows of the buffer from `done` on: GOOD, UNKNOWN_TYPE, or the first that is bad."""
+        cdef const char* source = <const char*> view.buf + done * view.strides[0]
+        cdef Py_ssize_t row_stride = view.strides[0]
+        cdef Py_ssize_t stride = view.strides[1] if view.ndim == 2 else 0
+        cdef int32_t* discrete = self.discrete_rows + span.first * self.heads
+        cdef float* continuous = self.continuous_rows + span.first * self.values
+        cdef char kind = view.format[0]
+        cdef bint signed = kind in b"bhilqn"
+        live += span.first
+        if self.values:
+            if kind == b"f":
+                return load_continuous[float](source, row_stride, stride, span.count, self.values,
+                                              self.lows, self.highs, live, continuous, 0)
+            if kind == b"d":
+                return load_continuous[double](source, row_stride, stride, span.count, self.values,
+                                               self.lows, self.highs, live, continuous, 0)
+            return UNKNOWN_TYPE
+        if not signed and kind not in b"BHILQN":
+            return UNKNOWN_TYPE
+        if view.itemsize == 8 and signed:
+            return load_discrete[int64_t](source, row_stride, stride, span.count, self.heads,
+                                          self.starts, self.sizes, live, discrete, 0)
+        if view.itemsize == 4 and signed:
+            return load_discrete[int32_t](source, row_stride, stride, span.count, self.heads,
+                                          self.starts, self.sizes, live, discrete, 0)
+        if view.itemsize == 4:
+            return load_discrete[uint32_t](source, row_stride, stride, span.count, self.heads,
+                                           self.starts, self.sizes, live, discrete, 0)
+        return UNKNOWN_TYPE
+
+    cdef refuse(self, Py_buffer* view, Py_ssize_t row, Py_ssize_t n):
+        """Raise InvalidAction for a row of the batch that is row n of all."""
+        where = f"environment {n // self.agents_per_env}"
+        if self.agents_per_env > 1:
+            where += f", agent slot {n % self.agents_per_env}"
+        value = np.asarray(<object> view.obj)[row]
+        raise InvalidAction(f"actions: row {row} ({where}) is {value}, which is not in "
+                            f"{self.space}; no environment was stepped")
+
+
+# ---- HOT PATH ------------------------------------------------------------------------------------
+
+ctypedef fused integer_action:
+    int32_t
+    int64_t
+    uint32_t
+
+ctypedef fused real_action:
+    float
+    double
+
+
+@cython.cdivision(True)
+cdef Py_ssize_t load_discrete(
+        const char* source, Py_ssize_t row_stride, Py_ssize_t head_stride, Py_ssize_t count,
+        Py_ssize_t heads, const int32_t* starts, const uint32_t* sizes, const uint8_t* live,
+        int32_t* target, integer_action kind) noexcept nogil:
+    """Copy (count, heads) actions to int32 rows; return the first bad live row, or GOOD.
+
+    Rows without a live agent are ignored: where theirs are out of range they become the first
+    legal action. The first pass has no branches, so that the compiler can use vectors.
+    """
+    cdef Py_ssize_t n, h
+    cdef uint64_t value                               # differences wrap, as they should
+    cdef uint64_t size = sizes[0], start = <uint64_t> <int64_t> starts[0]
+    cdef uint32_t narrow, narrow_size = sizes[0], narrow_start = <uint32_t> starts[0]
+    cdef uint32_t bad = 0
+    if heads == 1 and row_stride == sizeof(integer_action):
+        for n in range(count):
+            if integer_action is int32_t:
+                narrow = <uint32_t> (<const integer_action*> source)[n]
+                bad |= narrow - narrow_start >= narrow_size
+                target[n] = <int32_t> narrow
+            else:
+                value = <uint64_t> <int64_t> (<const integer_action*> source)[n]
+                bad |= value - start >= size
+                target[n] = <int32_t> value
+    else:
+        for n in range(count):
+            for h in range(heads):
+                value = <uint64_t> <int64_t> (<const integer_action*> (
+                    source + n * row_stride + h * head_stride))[0]
+                bad |= value - <uint64_t> <int64_t> starts[h] >= sizes[h]
+                target[n * heads + h] = <int32_t> value
+    if not bad:
+        return GOOD
+    for n in range(count):
+        for h in range(heads):
+            value = <uint64_t> <int64_t> (<const integer_action*> (
+                source + n * row_stride + h * head_stride))[0]
+            if value - <uint64_t> <int64_t> starts[h] >= sizes[h]:
+                if live[n]:
+                    return n
+                target[n * heads + h] = starts[h]
+    return GOOD
+
+
+cdef Py_ssize_t load_continuous(
+        const char* source, Py_ssize_t row_stride, Py_ssize_t value_stride, Py_ssize_t count,
+        Py_ssize_t values, const float* lows, const float* highs, const uint8_t* live,
+        float* target, real_action kind) noexcept nogil:
+    """Copy (count, values) actions to float32 rows; return the first bad live row, or GOOD.
+
+    NaN is out of range. Rows without a live agent are ignored; what is wrong in them becomes the
+    low bound.
+    """
+    cdef Py_ssize_t n, v
+    cdef float value
+    for n in range(count):
+        for v in range(values):
+            value = <float> (<const real_action*> (
+                source + n * row_stride + v * value_stride))[0]
+            if not (lows[v] <= value <= highs[v]):
+                if live[n]:
+                    return n
+                value = lows[v]
+            target[n * values + v] = value
+    return GOOD
