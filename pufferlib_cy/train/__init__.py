@@ -5,24 +5,20 @@ episodes with the policy, and `checkpoint` saves and loads it.
 """
 
 try:
-    import torch as _torch
+    from pufferlib_cy.train import checkpoint
+    from pufferlib_cy.train.checkpoint import CheckpointError
+    from pufferlib_cy.train.config import ConfigError, TrainConfig, load_config
+    from pufferlib_cy.train.evaluate import EvalSummary, evaluate
+    from pufferlib_cy.train.policies import MLP, Policy
+    from pufferlib_cy.train.ppo import NonFiniteError, TrainSummary, train
+    from pufferlib_cy.train.report import Observer, Report
 except ModuleNotFoundError as error:
-    if error.name != "torch":
+    if error.name not in ("torch", "safetensors", "psutil", "tomli"):
         raise
-    raise ImportError(
-        'training needs PyTorch and a few more packages: pip install "pufferlib_cy[train]"'
-    ) from error
-del _torch
-
-from pufferlib_cy.train import checkpoint
-from pufferlib_cy.train.checkpoint import CheckpointError
-from pufferlib_cy.train.config import ConfigError, TrainConfig, load_config
-from pufferlib_cy.train.evaluate import EvalSummary, evaluate
-from pufferlib_cy.train.policies import MLP, Policy
-from pufferlib_cy.train.ppo import TrainSummary, train
-from pufferlib_cy.train.report import Observer, Report
+    raise ImportError(f"training needs {error.name} and a few more packages: "
+                      'pip install "pufferlib_cy[train]"') from error
 
 __all__ = [
-    "MLP", "CheckpointError", "ConfigError", "EvalSummary", "Observer", "Policy", "Report",
-    "TrainConfig", "TrainSummary", "checkpoint", "evaluate", "load_config", "train",
+    "MLP", "CheckpointError", "ConfigError", "EvalSummary", "NonFiniteError", "Observer", "Policy",
+    "Report", "TrainConfig", "TrainSummary", "checkpoint", "evaluate", "load_config", "train",
 ]

@@ -20,7 +20,7 @@ class Report:
     remaining: float              # estimated seconds to the end
     times: dict[str, float]       # share of the interval, 0 to 1, for each of PHASES
     latency_us: dict[str, float]  # one vec.step in this interval: p50, p90, p99, max; microseconds
-    losses: dict[str, float] = field(default_factory=dict)   # policy, value, entropy, approx_kl, ...
+    losses: dict[str, float] = field(default_factory=dict)   # policy, value, entropy, ...
     stats: dict[str, float] = field(default_factory=dict)    # vec.episode_stats()
     cpu_percent: float = 0.0      # of one core, this process
     memory_mb: float = 0.0        # resident

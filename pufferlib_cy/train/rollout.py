@@ -1,0 +1,183 @@
+"""Rollout storage: T steps of N rows, which the vector environment writes in place.
+
+The observations are a ring of T + 1 slots that the environment writes and the minibatches are
+gathered from: nothing copies an observation in between. A rollout begins in the slot where the one
+before it ended, so that its first observation is where it already stands. Of a rollout that begins
+in slot s, row n at step t is row ``(s * N + t * N + n) mod ((T + 1) * N)`` of the ring's memory.
+
+Letters: T steps, N rows, S segments (the T steps of S of the rows), H parts of one action.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pufferlib_cy import VectorEnv
+from pufferlib_cy._advantages import gae
+from pufferlib_cy.train.policies import Decision, Policy, State
+
+
+class Minibatch(NamedTuple):
+    """S segments of a rollout, on the policy's device."""
+
+    observations: Tensor           # (T, S, ...)
+    actions: Tensor                # (T, S, H)
+    action_masks: Tensor | None    # (T, S, choices) bool
+    state: State                   # of the policy before the first step, rows (S,)
+    starts: Tensor                 # (T, S) bool: an episode begins with this observation
+    log_probs: Tensor              # (T * S,), as all that follow: step by step
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor                # advantages + values
+    weights: Tensor                # 1 / live rows of the minibatch, or 0; they sum to 1
+
+
+class Rollout:
+    """The storage of one run; attaches itself to a vector environment and resets that.
+
+    Call `begin`, then for each step `observe`, let the policy decide, `store` and `advance`, then
+    `estimate`; after that `minibatch` gathers from what was collected.
+
+    Attributes (tensors on the CPU)
+    ----------
+    ring: (T + 1, N, ...) observations in the environment's dtype; the first is in slot `start`.
+    action_masks: (T + 1, N, choices) bool, a ring as well; None where there are none.
+    actions: (T, N, H). log_probs, rewards, advantages, returns: (T, N) float32.
+    values: (T + 1, N), the last of the observations after the rollout.
+    final_values: (T, N), only where a row was truncated: of its episode's last observation.
+    terminations, truncations: (T, N) bool.
+    state: of the policy, at the next observation; `first_state`, at the first of the rollout.
+    acting: (T, N) bool: rows whose action counted. Nothing else is trained on or counted.
+    starts: (T + 1, N) bool: an episode begins with this observation.
+    """
+
+    def __init__(self, vec: VectorEnv, policy: Policy, horizon: int, seed: int,
+                 device: torch.device) -> None:
+        T, N = horizon, vec.num_agents
+        self.vec, self.policy, self.device = vec, policy, device
+        self.horizon, self.rows = T, N
+        space = vec.single_observation_space
+        ring: NDArray[Any] = np.zeros((T + 1, N, *(space.shape or ())), space.dtype)
+        self.ring = torch.from_numpy(ring)
+        self.actions = torch.zeros(T, N, policy.distribution.parts,
+                                   dtype=policy.distribution.dtype)
+        self.values = torch.zeros(T + 1, N)
+        # What minibatches need of every row, together: so they gather it in one go.
+        self.learned = torch.zeros(5, T, N)
+        self.log_probs, self.old_values, self.advantages, self.returns, self.live = self.learned
+        self.rewards, self.final_values = torch.zeros(T, N), torch.zeros(T, N)
+        self.terminations, self.truncations, self.acting = (
+            torch.zeros(T, N, dtype=torch.bool) for _ in range(3))
+        self.starts = torch.ones(T + 1, N, dtype=torch.bool)
+        self.action_masks: Tensor | None = None
+        rows = {"observations": ring, "rewards": self.rewards.numpy(),
+                "terminations": self.terminations.numpy(),
+                "truncations": self.truncations.numpy()}
+        if (masks := vec.action_masks) is not None:
+            self.action_masks = torch.zeros(T + 1, N, masks.shape[1], dtype=torch.bool)
+            rows["action_masks"] = self.action_masks.numpy()
+        vec.attach(**rows)
+        vec.reset(seed=seed)
+        self.start = 1                        # so that `begin` arrives at slot 0
+        self.state = self.first_state = policy.initial_state(N)
+        # NumPy's views: per step they are cheaper than torch's.
+        self._acting, self._starts = self.acting.numpy(), self.starts.numpy()
+        self._final: list[tuple[int, NDArray[Any], NDArray[Any]]] = []
+
+    def slot(self, t: int) -> int:
+        """The slot of the ring where the observations of step t, 0 to T, are."""
+        return (self.start + t) % (self.horizon + 1)
+
+    def begin(self) -> None:
+        """Start a rollout in the slot where the last one ended."""
+        self.start = self.slot(self.horizon)
+        self._starts[0] = self._starts[self.horizon]
+        self._final.clear()
+        self.first_state = self.state
+
+    def observe(self, t: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Of step t: observations (N, ...), action masks (N, choices), starts (N,).
+
+        Raises ValueError for a row that has no legal action.
+        """
+        slot = self.slot(t)
+        masks = None
+        if self.action_masks is not None:
+            masks = self.action_masks[slot]
+            if not (legal := masks.any(1)).all():
+                row = int(legal.logical_not().nonzero()[0])
+                raise ValueError(f"action_masks: row {row} has no legal action")
+            masks = masks.to(self.device)
+        return self.ring[slot].to(self.device), masks, self.starts[t].to(self.device)
+
+    def store(self, t: int, decision: Decision) -> NDArray[Any]:
+        """Keep what the policy decided at step t; return the actions for the environment."""
+        self.actions[t] = decision.actions
+        self.log_probs[t] = decision.log_probs
+        self.values[t] = decision.values
+        self._acting[t] = self.vec.acting
+        return self.policy.distribution.for_environment(self.actions[t])
+
+    def advance(self, t: int, terminations: NDArray[np.bool_],
+                truncations: NDArray[np.bool_]) -> None:
+        """Note where step t ended episodes, and the last observations of truncated ones."""
+        if truncations.any():
+            rows = truncations.nonzero()[0]
+            self._final.append((t, rows, self.vec.final_observations[rows]))
+        np.logical_or(terminations, truncations, out=self._starts[t + 1])
+        # A row that did not act begins anew whenever it acts again.
+        self._starts[t + 1] |= ~self._acting[t]
+
+    @torch.inference_mode()
+    def estimate(self, gamma: float, gae_lambda: float) -> None:
+        """Compute the values after the last step, the advantages and the returns."""
+        T = self.horizon
+        observations = self.ring[self.slot(T)].to(self.device)
+        self.values[T] = self.policy.value(observations, self.state)
+        if self._final:
+            steps = np.concatenate([np.full(len(rows), t) for t, rows, _ in self._final])
+            rows = np.concatenate([rows for _, rows, _ in self._final])
+            last = torch.from_numpy(np.concatenate([o for _, _, o in self._final]))
+            self.final_values[steps, rows] = self.policy.value(last.to(self.device)).cpu()
+        gae(self.rewards.numpy(), self.values.numpy(), self.terminations.numpy(),
+            self.truncations.numpy(), self.final_values.numpy(), gamma, gae_lambda,
+            self.advantages.numpy())
+        self.old_values.copy_(self.values[:T])
+        torch.add(self.advantages, self.old_values, out=self.returns)
+        self.live.copy_(self.acting)
+
+    @property
+    def live_steps(self) -> int:
+        """Steps of the rollout that count: those of rows that acted."""
+        return int(self.acting.count_nonzero())
+
+    def minibatch(self, segments: Tensor) -> Minibatch:
+        """Gather the T steps of the rows `segments`, int64 (S,)."""
+        T, N = self.horizon, self.rows
+        steps = torch.arange(T).unsqueeze(1)
+        flat = (steps * N + segments).flatten()                    # (T * S,) of T * N
+        physical = (self.start * N + flat).remainder_((T + 1) * N)
+
+        def gather(source: Tensor, index: Tensor) -> Tensor:
+            return source.flatten(0, 1).index_select(0, index).to(self.device)
+
+        def segmented(rows: Tensor) -> Tensor:
+            return rows.view(T, len(segments), *rows.shape[1:])
+
+        log_probs, values, advantages, returns, live = (
+            self.learned.flatten(1, 2).index_select(1, flat).to(self.device))
+        return Minibatch(
+            observations=segmented(gather(self.ring, physical)),
+            actions=segmented(gather(self.actions, flat)),
+            action_masks=None if self.action_masks is None
+            else segmented(gather(self.action_masks, physical)),
+            state=tuple(part.index_select(0, segments.to(part.device))
+                        for part in self.first_state),
+            starts=segmented(gather(self.starts[:T], flat)),
+            log_probs=log_probs, values=values, advantages=advantages, returns=returns,
+            weights=live / live.sum().clamp(min=1.0))
