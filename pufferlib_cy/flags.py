@@ -1,0 +1,278 @@
+"""The flags of the command line: what each command takes, and the help that teaches it."""
+
+import io
+import re
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import tyro
+
+from pufferlib_cy import make
+
+if TYPE_CHECKING:
+    from pufferlib_cy.train import TrainConfig
+
+T = TypeVar("T")
+HELP = {"-h", "--help"}
+Env = tyro.conf.Positional[Annotated[str, tyro.conf.arg(
+    metavar="ENV", help="An environment's name (see puffer-cy list), or path/to/NAME.pyx.",
+    help_behavior_hint="")]]
+SummaryJson = Annotated[Path | None, tyro.conf.arg(
+    metavar="FILE", help="Write the result there as one JSON object when the command ends.",
+    help_behavior_hint="")]
+
+TRAIN = """\
+Train a policy with PPO until the environment is solved or the steps are used up.
+Ctrl-C finishes the iteration, saves a checkpoint and stops; a second Ctrl-C stops at once.
+
+Every setting is a flag. What counts, first to last: flags, environment variables such as
+PUFFER_NUM_ENVS=64, the --config file, the environment's own file, and last the defaults.
+"puffer-cy train ENV --help" shows what would count for ENV now.
+
+examples:
+  puffer-cy train cartpole
+  puffer-cy train squared --num-envs 4096 --total-timesteps 5000000 --seed 3
+  puffer-cy train cartpole --plain --summary-json summary.json | tee log.txt"""
+
+EVAL = """\
+Play whole episodes with the policy of a checkpoint and print mean return and length.
+
+examples:
+  puffer-cy eval cartpole --checkpoint checkpoints/NAME
+  puffer-cy eval cartpole --checkpoint checkpoints/NAME --episodes 1000 --no-deterministic"""
+
+BENCH = """\
+Step an environment with random actions, without a policy, in the ways that make sense on this
+machine, and say which is best. The ways take turns, round by round; the figures are medians of
+the rounds. Run it on an idle machine, and expect a few percent of noise all the same.
+
+examples:
+  puffer-cy bench cartpole
+  puffer-cy bench squared --num-envs 8 1024 --num-workers 2 3 4 --rounds 9"""
+
+NEW_ENV = """\
+Write a small commented environment to start from: NAME.pyx, its training settings NAME.toml, and
+test_NAME.py, in this folder.
+
+examples:
+  puffer-cy new-env my_game
+  puffer-cy train ./my_game.pyx"""
+
+BUILD = """\
+Compile an environment and print where the result is. Commands that take an environment do this by
+themselves; by hand it shows compile errors early. Unchanged files come from the cache.
+
+examples:
+  puffer-cy build my_game.pyx
+  puffer-cy build my_game.pyx --checked"""
+
+CHECK = """\
+Play an environment with random actions and tell what is wrong with it: what it writes where it
+should not, NaN, observations outside their space, and whatever makes a difference that should make
+none: playing again, by several threads, alone. Exit code 1 if something is wrong.
+
+examples:
+  puffer-cy check ./my_game.pyx
+  puffer-cy check squared --steps 10000"""
+
+
+@dataclass(frozen=True)
+class EvalFlags:
+    """Of `puffer-cy eval`."""
+
+    env: Env
+
+    checkpoint: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """The checkpoint's directory; puffer-cy train prints it."""
+
+    episodes: int = 100
+    """Episodes to play."""
+
+    seed: int = 1
+    """Seeds the environments, and the actions if they are drawn."""
+
+    deterministic: bool = True
+    """Take the most probable action, or else draw actions."""
+
+    device: str = "cpu"
+    """Torch device of the policy."""
+
+    summary_json: SummaryJson = None
+
+
+@dataclass(frozen=True)
+class BenchFlags:
+    """Of `puffer-cy bench`."""
+
+    env: Env
+
+    num_envs: tuple[int, ...] = (64, 1024, 4096)
+    """Numbers of environments to measure."""
+
+    num_workers: Annotated[tuple[int, ...], tyro.conf.arg(help_behavior_hint="")] = ()
+    """Numbers of threads to measure. Without it: 2, 4, 8, ... up to the cores there are."""
+
+    rounds: int = 5
+    """Rounds of measurements."""
+
+    seconds: float = 0.1
+    """Seconds that each measurement takes."""
+
+    seed: int = 1
+    """Seeds the environments and the actions."""
+
+    summary_json: SummaryJson = None
+
+
+@dataclass(frozen=True)
+class NewEnvFlags:
+    """Of `puffer-cy new-env`."""
+
+    name: tyro.conf.Positional[Annotated[str, tyro.conf.arg(
+        metavar="NAME", help="A lower-case identifier, such as my_game.", help_behavior_hint="")]]
+
+
+@dataclass(frozen=True)
+class BuildFlags:
+    """Of `puffer-cy build`."""
+
+    file: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(
+        metavar="FILE.pyx", help="The environment's source.", help_behavior_hint="")]]
+
+    checked: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Look at everything that the environment writes, at every step."""
+
+    native: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Use this machine's own instructions."""
+
+
+@dataclass(frozen=True)
+class CheckFlags:
+    """Of `puffer-cy check`."""
+
+    env: Env
+
+    steps: int = 2000
+    """Steps of five environments, in each of the ways they are played."""
+
+    seed: int = 0
+    """Seeds the environments and the actions."""
+
+
+@dataclass(frozen=True)
+class TrainFlags:
+    """Of `puffer-cy train`, beside the settings of the run."""
+
+    env: Env = ""
+
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """TOML file of settings, one "num_envs = 64" a line."""
+
+    plain: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print a line every second instead of drawing the dashboard."""
+
+    summary_json: SummaryJson = None
+
+    tensorboard: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    """Write every report there for TensorBoard."""
+
+
+def eval_flags(args: Sequence[str]) -> EvalFlags:
+    """The flags of `puffer-cy eval`; ValueError if they make no sense."""
+    return parse(EvalFlags, "eval", EVAL, args)
+
+
+def new_env_flags(args: Sequence[str]) -> NewEnvFlags:
+    """The flags of `puffer-cy new-env`; ValueError if they make no sense."""
+    return parse(NewEnvFlags, "new-env", NEW_ENV, args)
+
+
+def build_flags(args: Sequence[str]) -> BuildFlags:
+    """The flags of `puffer-cy build`; ValueError if they make no sense."""
+    return parse(BuildFlags, "build", BUILD, args)
+
+
+def check_flags(args: Sequence[str]) -> CheckFlags:
+    """The flags of `puffer-cy check`; ValueError if they make no sense."""
+    flags = parse(CheckFlags, "check", CHECK, args)
+    if flags.steps < 1:
+        raise ValueError(f"--steps {flags.steps}: expected at least 1")
+    return flags
+
+
+def bench_flags(args: Sequence[str]) -> BenchFlags:
+    """The flags of `puffer-cy bench`; ValueError if they make no sense."""
+    flags = parse(BenchFlags, "bench", BENCH, args)
+    if flags.rounds < 1 or not flags.seconds > 0:
+        raise ValueError(f"--rounds {flags.rounds} and --seconds {flags.seconds:g}: expected at "
+                         "least 1, and more than 0")
+    return flags
+
+
+def train_flags(args: Sequence[str]) -> tuple[TrainFlags, "TrainConfig"]:
+    """The flags of `puffer-cy train` and the settings of the run, from all their sources.
+
+    Raises ValueError if they make no sense.
+    """
+    from pufferlib_cy.train.config import TrainConfig, load_config
+
+    @dataclass(frozen=True)
+    class Settings(TrainConfig):
+        env: tyro.conf.Suppress[str]          # the positional argument stands for it
+
+    @dataclass(frozen=True)
+    class Flags(TrainFlags):
+        training: Settings = Settings("")
+
+    def parse_over(config: TrainConfig, args: Sequence[str]) -> tuple[TrainFlags, TrainConfig]:
+        """Parse with `config` as the flags' defaults."""
+        settings = {field.name: getattr(config, field.name) for field in fields(TrainConfig)}
+        flags = parse(Flags, "train", TRAIN, args, Flags(training=Settings(**settings)))
+        return flags, TrainConfig(**vars(flags.training) | {"env": flags.env})
+
+    # Only the flags tell which files the other defaults come from: so they are read twice.
+    flags, _ = parse_over(TrainConfig(""), [arg for arg in args if arg not in HELP])
+    if flags.env:
+        make(flags.env).close()               # an unknown one is told before anything else
+    elif not HELP & set(args):
+        raise ValueError("name an environment: puffer-cy train ENV (see puffer-cy list)")
+    return parse_over(load_config(flags.env, file=flags.config), args)
+
+
+def parse(kind: type[T], command: str, description: str, args: Sequence[str],
+          default: Any = tyro.MISSING_NONPROP) -> T:
+    """The dataclass `kind` from arguments. Exits after --help; ValueError if they make no sense."""
+    if HELP & set(args):
+        print(description, end="\n\n")      # tyro would fill its lines
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            parsed: T = tyro.cli(kind, prog=f"puffer-cy {command}", description="", args=args,
+                                 default=default, config=(tyro.conf.OmitArgPrefixes,))
+            return parsed
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+    raise ValueError(f"{one_line(complaint.getvalue())} (see puffer-cy {command} --help)")
+
+
+def one_line(box: str) -> str:
+    """What tyro's box of several lines says: the message above its first rule, and the flags that
+    the message is about or that are suggested."""
+    lines = [line[2:].rstrip(" │╮╯") for line in re.sub(r"\x1b\[[\d;]*m", "", box).splitlines()]
+    rules = [i for i, line in enumerate(lines) if line and set(line) <= set("─-")] or [len(lines)]
+    first = 1
+    if rules[0] == 1:                         # where there is no Unicode the title is underlined
+        first, rules = 2, rules[1:]
+    message = " ".join(line for line in lines[first:rules[0]] if not line.startswith(" "))
+    about, suggested = (
+        [line.split()[0] for line in part if re.match(r" {4}\S", line)]
+        for part in (lines[first:rules[0]], lines[rules[0]:rules[-1]]))
+    if about:                                 # "Missing from puffer-cy train:"
+        message += f" {', '.join(about)}"
+    elif message.startswith("Unrecognized") and suggested:
+        message += f"; did you mean {' or '.join(suggested[:3])}?"
+    return message.removeprefix("Error parsing training: ").rstrip(".")
