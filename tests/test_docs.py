@@ -1,0 +1,34 @@
+"""The commands in the guide do what the guide says: every console block, in order, as written."""
+
+import doctest
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+DOCS = Path(__file__).parents[1] / "docs"
+CHECKER = doctest.OutputChecker()
+
+
+def commands(page):
+    """(command, expected output) of every ``console`` block of a page."""
+    for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.S):
+        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+            command, _, output = part.partition("\n")
+            yield command, output
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+def test_console_blocks(page, tmp_path):
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environ = {**os.environ, "PATH": programs, "PUFFERLIB_CY_CACHE": str(tmp_path / "cache")}
+    for command, expected in commands(page):
+        done = subprocess.run(command, shell=True, cwd=tmp_path, env=environ, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+        assert CHECKER.check_output(expected, done.stdout, doctest.ELLIPSIS), (
+            f"{command}\nexpected:\n{expected}\ngot:\n{done.stdout}")
