@@ -1,0 +1,210 @@
+"""perf/: every benchmark runs, and the statistics tell a change from noise. No absolute times."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyperf
+import pytest
+
+import pufferlib_cy
+
+PERF = Path(__file__).resolve().parent.parent / "perf"
+PACKAGE_ROOT = Path(pufferlib_cy.__file__).resolve().parent.parent
+
+# The scripts of perf/ import each other as scripts do: from their own directory.
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(PERF)
+    suite, interleave, run, compare, versus, limits, oversubscription = map(
+        importlib.import_module,
+        ("suite", "interleave", "run", "compare", "versus", "limits", "oversubscription"))
+Ratios = interleave.Ratios
+
+
+# ---- the suite -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", [b.name for b in suite.benchmarks()])
+def test_benchmark_runs_and_takes_time(name):
+    [benchmark] = suite.benchmarks(name)
+    assert benchmark.function(1, *benchmark.args) > 0
+
+
+def test_pattern_selects_by_name():
+    names = [b.name for b in suite.benchmarks("step/squared/serial/*")]
+    assert names == [f"step/squared/serial/{size}" for size in (8, 64, 1024, 4096)]
+
+
+def test_actions_are_the_same_every_time_and_use_every_choice():
+    first, again = suite.random_actions(5, 100), suite.random_actions(5, 100)
+    np.testing.assert_array_equal(first, again)
+    assert first[0].dtype == np.int32
+    assert set(np.unique(first)) == {0, 1, 2, 3, 4}
+    assert len({rows.tobytes() for rows in first}) == suite.ROTATION
+
+
+# ---- results -------------------------------------------------------------------------------------
+
+def a_run(**metadata):
+    return pyperf.Run([2e-6, 2e-6, 4e-6], metadata={
+        "name": "step/x", "loops": 1, "inner_loops": 1, "work": 100, "work_unit": "steps",
+        **metadata}, collect_metadata=False)
+
+
+def test_scrub_keeps_the_figures_and_drops_what_names_the_machine(tmp_path):
+    results = pyperf.BenchmarkSuite([pyperf.Benchmark([
+        a_run(hostname="secret", command="/secret/python", cpu_model_name="A CPU")])])
+    results.dump(str(tmp_path / "raw.json"))
+    clean = run.scrub(json.loads((tmp_path / "raw.json").read_text()))
+    assert "secret" not in json.dumps(clean)
+    (tmp_path / "clean.json").write_text(json.dumps(clean))
+    [benchmark] = pyperf.BenchmarkSuite.load(str(tmp_path / "clean.json")).get_benchmarks()
+    assert benchmark.get_values() == (2e-6, 2e-6, 4e-6)
+    assert benchmark.get_metadata()["cpu_model_name"] == "A CPU"
+
+
+def test_table_gives_median_and_rate():
+    row = run.table(pyperf.BenchmarkSuite([pyperf.Benchmark([a_run()])])).splitlines()[-1]
+    assert row == "| step/x | 2 us | ±25% | 50 M steps/s |"
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (2.5, "2.5 s"), (0.0312, "31.2 ms"), (1.234e-6, "1.23 us"), (5e-10, "0.5 ns")])
+def test_seconds(value, text):
+    assert run.seconds(value) == text
+
+
+@pytest.mark.parametrize("path", sorted((PERF / "baselines").glob("*.json")), ids=lambda p: p.stem)
+def test_baselines_are_scrubbed_and_load(path):
+    content = json.loads(path.read_text())
+    assert run.scrub(content) == content
+    names = {b.get_name() for b in pyperf.BenchmarkSuite.load(str(path)).get_benchmarks()}
+    assert {"step/squared/serial/4096", "step/cartpole/threads2/1024"} <= names
+
+
+# ---- statistics ----------------------------------------------------------------------------------
+
+def noisy(rng, speedup, rounds=20, noise=0.05):
+    """Ratios with log-normal noise, and one round in twenty disturbed by half or double."""
+    disturbed = np.where(rng.random(rounds) < 0.05, rng.choice([0.5, 2.0], rounds), 1.0)
+    return Ratios(tuple(speedup * disturbed * np.exp(noise * rng.standard_normal(rounds))))
+
+
+@pytest.mark.parametrize(("speedup", "verdict"), [(1.2, "faster"), (1 / 1.2, "slower")])
+def test_a_change_of_20_percent_is_seen_through_noise(speedup, verdict):
+    rng = np.random.default_rng(0)
+    verdicts = [noisy(rng, speedup).verdict for _ in range(300)]
+    assert verdicts.count(verdict) > 0.95 * 300
+
+
+def test_noise_is_called_noise():
+    rng = np.random.default_rng(1)
+    verdicts = [noisy(rng, 1.0, noise=0.2).verdict for _ in range(3000)]
+    assert verdicts.count("same within noise") >= 0.998 * 3000
+
+
+def test_a_certain_but_tiny_change_is_no_change():
+    assert Ratios((1.01,) * 16).verdict == "same within noise"
+    assert Ratios((1.03,) * 16).verdict == "faster"
+    assert Ratios((1 / 1.03,) * 16).verdict == "slower"
+
+
+@pytest.mark.parametrize(("rounds", "rank"), [(11, 1), (14, 1), (15, 2), (19, 3)])
+def test_interval_ranks_follow_the_binomial(rounds, rank):
+    # 2 P(binomial(n, 1/2) < k) <= 0.001: see a table of the sign test.
+    values = tuple(float(v) for v in range(1, rounds + 1))
+    assert Ratios(values[::-1]).interval == (rank, rounds + 1 - rank)
+
+
+def test_too_few_rounds_are_refused():
+    with pytest.raises(ValueError, match=r"10 rounds cannot .* at least 11"):
+        Ratios((1.0,) * 10)
+
+
+def test_turns_alternate_who_goes_first():
+    assert interleave.turns(2, 3) == [[0, 1], [1, 0], [0, 1]]
+    assert interleave.turns(3, 2) == [[0, 1, 2], [2, 1, 0]]
+
+
+# ---- children ------------------------------------------------------------------------------------
+
+def worker(code):
+    return interleave.Worker([sys.executable, "-c", f"from interleave import serve\n{code}"],
+                             {"PYTHONPATH": str(PERF)})
+
+
+def test_worker_answers_and_is_not_confused_by_prints():
+    with worker("def f(x):\n    print('noise')\n    return x + 1\nserve(f)") as child:
+        assert [child.ask(x=x) for x in (1, 2)] == [2, 3]
+
+
+def test_worker_that_ends_is_an_error():
+    with worker("raise SystemExit(7)") as child, pytest.raises(
+            interleave.WorkerFailedError, match="ended with code 7"):
+        child.ask()
+
+
+def test_compare_measures_the_package_it_is_told_to(tmp_path):
+    with compare.start(PACKAGE_ROOT) as child:
+        assert child.ask(name="step/squared/serial/8", loops=1) > 0
+    with compare.start(tmp_path) as child, pytest.raises(interleave.WorkerFailedError):
+        child.ask(name="step/squared/serial/8", loops=1)
+
+
+def test_comparing_a_package_with_itself_fills_the_report():
+    name = "step/squared/serial/8"
+    results = compare.compare(PACKAGE_ROOT, PACKAGE_ROOT, [name], rounds=11)
+    *_, row = compare.report("A against A", results, 11).splitlines()
+    assert row.startswith(f"| {name} | ")
+    assert row.split(" | ")[-1].rstrip(" |") in ("faster", "slower", "same within noise")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="process groups and SIGINT are POSIX")
+def test_an_interrupted_comparison_leaves_nothing_behind(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, str(PERF / "compare.py"), str(PERF.parent)], stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "TMPDIR": str(tmp_path)}, start_new_session=True)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "building base\n"
+    assert list(tmp_path.iterdir())
+    time.sleep(0.5)                               # into the build
+    os.killpg(process.pid, signal.SIGINT)         # as a terminal's Ctrl-C does
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not list(tmp_path.iterdir())
+
+
+# ---- the other programs --------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", [n for n in versus.CONTESTANTS if n != versus.ENVPOOL])
+def test_contestants_step(name):
+    make, num_envs, _ = versus.CONTESTANTS[name]
+    observations, rewards, *_ = make()(np.zeros(num_envs, np.int32))
+    assert len(observations) == num_envs
+    assert rewards.shape == (num_envs,)
+
+
+def test_versus_reports_medians_of_ratios():
+    text = versus.report({versus.FIRST: [50e6, 60e6, 40e6], versus.ENVPOOL: [1e6, 1e6, 1e6]})
+    assert f"| {versus.ENVPOOL} | 1 | 50.0 (40.0 - 60.0) |" in text
+    assert "not measured in this run" in text
+
+
+def test_oversubscription_gives_a_pair_per_round(monkeypatch):
+    monkeypatch.setattr(oversubscription, "BURST", 1e-3)
+    speeds = oversubscription.measure("cartpole", 64, 3, rounds=2)
+    assert np.shape(speeds) == (2, 2)
+    assert np.all(np.array(speeds) > 0)
+
+
+def test_limits_divide_the_machine_by_the_work():
+    rates = limits.limits({"fill": 161e9, "copy": 1.0, "rows": 3e8, "trig": 1e8,
+                           "divisions": 1e8})
+    assert rates["squared"] == {"writing 161 bytes to L2": 1e9,
+                                "clearing 121 bytes by one memset": 3e8}
+    assert rates["cartpole"]["the same and three divisions"] == pytest.approx(5e7)
