@@ -1,4 +1,4 @@
-# Everything works on a bare clone with python3 (>= 3.10), a C compiler and make: the first target
+# Everything works on a bare clone with python3 (>= 3.11), a C compiler and make: the first target
 # that needs it creates .venv and builds the extensions; later calls start at once.
 #
 #   make train [ENV=cartpole] [ARGS="--seed 2"]   train and evaluate, with a live dashboard
@@ -15,9 +15,12 @@ ARGS ?=
 BIN := .venv/bin
 SOURCES := $(wildcard pufferlib_cy/*.pyx pufferlib_cy/*.pxd pufferlib_cy/*/*.pyx)
 
-.PHONY: setup train test test-release test-checked lint bench bench-compare debug sanitize wheel clean
+.PHONY: help setup train test test-release test-checked lint bench bench-compare debug sanitize wheel clean
 
 setup: .venv/built
+
+help:
+	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -72,7 +75,7 @@ lint: setup
 	$(BIN)/ruff check .
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint pufferlib_cy tests
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml --ignore-missing-stub --ignore-disjoint-bases pufferlib_cy._core pufferlib_cy._advantages pufferlib_cy.envs
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml --ignore-missing-stub --ignore-disjoint-bases pufferlib_cy._core pufferlib_cy._actions pufferlib_cy._advantages pufferlib_cy.envs
 
 bench: setup
 	mkdir -p build

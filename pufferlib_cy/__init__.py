@@ -7,7 +7,7 @@ needs the extra ``pufferlib_cy[train]``; nothing here imports torch.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from pufferlib_cy._core import EnvironmentFault, NativeEnv
+from pufferlib_cy._core import ContractError, NativeEnv
 from pufferlib_cy.vector import Batch, Serial, Threads, VectorEnv, make
 
 try:
@@ -16,5 +16,5 @@ except PackageNotFoundError:
     __version__ = "unknown"
 
 __all__ = [
-    "Batch", "EnvironmentFault", "NativeEnv", "Serial", "Threads", "VectorEnv", "make",
+    "Batch", "ContractError", "NativeEnv", "Serial", "Threads", "VectorEnv", "make",
 ]

@@ -15,7 +15,7 @@ RING_NAMES: Final = (
 )
 FAULTS: dict[int, str]
 
-class EnvironmentFault(RuntimeError): ...
+class ContractError(RuntimeError): ...
 
 class NativeEnv:
     def __init__(self, observation_space: Box, action_space: Space[Any], state_size: int,

@@ -203,7 +203,7 @@ cdef void check_step(Rows* rows) noexcept nogil:
     memset(guarded + GUARD_BYTES, 0xFF, size)
 
 
-class EnvironmentFault(RuntimeError):
+class ContractError(RuntimeError):
     """A native environment broke its contract (most are found by the checked build only)."""
 
 
@@ -651,7 +651,7 @@ cdef class Engine:
         """Wait until a batch is home, `timeout` seconds at most (< 0: for ever); work meanwhile.
 
         Raises TimeoutError (the batch may be asked for again), NoAsyncCallError, and
-        EnvironmentFault. `batch` tells which environments came.
+        ContractError. `batch` tells which environments came.
         """
         cdef int64_t deadline = 0
         cdef bint arrived
@@ -745,7 +745,7 @@ cdef class Engine:
                     env = type(<object> self.parts[s].env).__name__
                     e = self.parts[s].first_row // self.agents_per_env + slice.fault_environment
                     fault, slice.fault = slice.fault, NO_FAULT
-                    raise EnvironmentFault(
+                    raise ContractError(
                         f"{env}, environment {e}, agent slot {slice.fault_agent}: {FAULTS[fault]}")
 
     # ---- HOT PATH: from here on everything is typed, without the GIL and without allocation ------

@@ -195,9 +195,13 @@ setup(name="environment", ext_modules=build.native_extensions(
 
 
 def _relevant(output: str) -> str:
-    """Cython's error blocks if there are any, else the C compiler's errors, else everything."""
-    blocks = re.findall(r"Error compiling Cython file:\n-+\n(.*?:\d+:\d+: [^\n]*)", output, re.S)
+    """Cython's error blocks if there are any, else the C compiler's errors, else everything.
+
+    One block for a line: the first error there is the mistake, the others follow from it.
+    """
+    blocks = re.findall(r"Error compiling Cython file:\n-+\n(.*?:(\d+):\d+: [^\n]*)", output, re.S)
     if blocks:
-        return "\n\n".join(dict.fromkeys(blocks))
+        first = {line: block for block, line in reversed(blocks)}
+        return "\n\n".join(first[line] for line in dict.fromkeys(line for _, line in blocks))
     errors = [line for line in output.splitlines() if " error:" in line]
     return "\n".join(errors or [output.strip()])

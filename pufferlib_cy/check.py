@@ -8,8 +8,10 @@ random stream, a global variable, the C library's rand) shows there.
 
 from __future__ import annotations
 
+import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from numpy.typing import NDArray
 
 from pufferlib_cy import build, envs
-from pufferlib_cy._core import EnvironmentFault, NativeEnv
+from pufferlib_cy._core import ContractError, NativeEnv
 from pufferlib_cy.vector import VectorEnv, make
 
 ENVIRONMENTS = 5
@@ -34,15 +36,16 @@ def check(env: str | type[NativeEnv], *, steps: int = 2000, seed: int = 0,
     kind = checked_class(env)
 
     def play(num_envs: int, first: int = 0, **arguments: Any) -> NDArray[np.uint32]:
-        with make(kind, num_envs, env_kwargs=env_kwargs, **arguments) as vec:
-            return _play(vec, seed + first, steps)
+        with (make(kind, num_envs, env_kwargs=env_kwargs, **arguments) as vec,
+              _exceptions() as raised):
+            return _play(vec, seed + first, steps, raised)
 
     try:
         expected = play(ENVIRONMENTS, backend="serial")
         again = play(ENVIRONMENTS, backend="serial")
         threads = play(ENVIRONMENTS, backend="threads", num_workers=3)
         alone = np.hstack([play(1, e, backend="serial") for e in range(ENVIRONMENTS)])
-    except (EnvironmentFault, FindingError) as fault:
+    except (ContractError, FindingError) as fault:
         return [str(fault)]
     return [
         f"{words} (first in {_first_difference(expected, other)})"
@@ -72,7 +75,23 @@ class FindingError(Exception):
     """Stops the play at the first thing that is wrong."""
 
 
-def _play(vec: VectorEnv, seed: int, steps: int) -> NDArray[np.uint32]:
+@contextmanager
+def _exceptions() -> Iterator[list[str]]:
+    """Collects what is raised where nobody can catch it: in functions marked noexcept."""
+    raised: list[str] = []
+
+    def collect(unraisable: Any) -> None:
+        raised.append(f"{unraisable.object} raised {unraisable.exc_type.__name__}: "
+                      f"{unraisable.exc_value}, and stopped there")
+
+    before, sys.unraisablehook = sys.unraisablehook, collect
+    try:
+        yield raised
+    finally:
+        sys.unraisablehook = before
+
+
+def _play(vec: VectorEnv, seed: int, steps: int, raised: list[str]) -> NDArray[np.uint32]:
     """Play random legal actions; return a checksum of every environment's rows at every step.
 
     Environment e acts from a generator of its own, so that it acts the same when alone.
@@ -81,6 +100,8 @@ def _play(vec: VectorEnv, seed: int, steps: int) -> NDArray[np.uint32]:
     sums = np.zeros((steps + 1, vec.num_envs), np.uint32)
     rows: tuple[NDArray[Any], ...] = (vec.reset(seed=seed)[0],)
     for step in range(steps + 1):
+        if raised:
+            raise FindingError(f"step {step}: {raised[0]}")
         _look(vec, rows[0], step)
         for e in range(vec.num_envs):
             own = slice(e * vec.agents_per_env, (e + 1) * vec.agents_per_env)

@@ -82,7 +82,7 @@ def test_native_env_refuses_what_it_cannot_hold(bad):
 
 
 def test_environments_that_break_the_contract(native):
-    with (pytest.raises(pufferlib_cy.EnvironmentFault, match=r"NoRun, environment 0.*run"),
+    with (pytest.raises(pufferlib_cy.ContractError, match=r"NoRun, environment 0.*run"),
           pufferlib_cy.make(native["faulty"].NoRun) as vec):
         vec.reset()
     with pytest.raises(TypeError, match=r"NoInit.__init__ did not call super"):
@@ -100,7 +100,7 @@ def test_checked_build_finds(load_native, way, words):
     faulty = load_native("faulty", True).Faulty
     with pufferlib_cy.make(faulty, 3, env_kwargs={"way": way}) as vec:
         vec.reset(seed=0)
-        with pytest.raises(pufferlib_cy.EnvironmentFault, match=f"environment 1.*{words}"):
+        with pytest.raises(pufferlib_cy.ContractError, match=f"environment 1.*{words}"):
             vec.step([0, 0, 0])
         others = vec._engine.rows[0][0][[0, 2]]
         assert (others == 0.5).all()
