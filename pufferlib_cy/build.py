@@ -26,9 +26,6 @@ from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 
-# What an environment's inlined loop reads: a change here makes cached builds worthless.
-CONTRACT = ("__init__.pxd", "_core.pxd")
-
 
 class BuildError(RuntimeError):
     """A ``.pyx`` did not compile; the message shows the author's line."""
@@ -170,7 +167,7 @@ def cache_folder() -> Path:
 
 def _key(source: Path, checked: bool, native: bool) -> str:
     """A digest of all that the library depends on."""
-    parts = [source.read_bytes(), *((PACKAGE / name).read_bytes() for name in CONTRACT)]
+    parts = [source.read_bytes(), *(path.read_bytes() for path in sorted(PACKAGE.rglob("*.pxd")))]
     facts = (checked, compile_args(native), sys.version, version("cython"),
              sysconfig.get_config_var("CC"), os.environ.get("CC"), os.environ.get("CFLAGS"),
              platform.processor() if native else platform.machine())

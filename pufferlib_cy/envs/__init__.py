@@ -6,9 +6,16 @@
 import importlib
 
 REGISTRY = {
+    "acrobot": ("acrobot", "Acrobot"),
     "bandit": ("bandit", "Bandit"),
+    "breakout": ("breakout", "Breakout"),
     "cartpole": ("cartpole", "CartPole"),
+    "connect4": ("connect4", "Connect4"),
     "memory": ("memory", "Memory"),
+    "mountain_car": ("mountain_car", "MountainCar"),
+    "pendulum": ("pendulum", "Pendulum"),
+    "pong": ("pong", "Pong"),
+    "snake": ("snake", "Snake"),
     "squared": ("squared", "Squared"),
 }
 
