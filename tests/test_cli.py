@@ -347,7 +347,9 @@ def test_a_second_ctrl_c_stops_at_once(folder):
         session.type("\x03")
         began = time.monotonic()
         text = session.read_until("nothing was saved")
-    assert session.code == cli.INTERRUPTED
+    # Python ends itself by the signal if that hit code run from a string, as some imports do; to a
+    # shell both are 130.
+    assert session.code in (cli.INTERRUPTED, -signal.SIGINT)
     assert time.monotonic() - began < 5
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     assert "Traceback" not in text
