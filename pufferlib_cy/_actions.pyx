@@ -182,34 +182,35 @@ cdef Py_ssize_t load_discrete(
     legal action. The first pass has no branches, so that the compiler can use vectors.
     """
     cdef Py_ssize_t n, h
-    cdef uint64_t value                               # differences wrap, as they should
-    cdef uint64_t size = sizes[0], start = <uint64_t> <int64_t> starts[0]
-    cdef uint32_t narrow, narrow_size = sizes[0], narrow_start = <uint32_t> starts[0]
-    cdef uint32_t bad = 0
+    # How far an action is above the first one. Differences wrap, so that what is below the first
+    # has the sign bit, and so has `last - above` of what is above the last.
+    cdef uint64_t above, bad = 0, start = <uint64_t> <int64_t> starts[0], last = sizes[0] - 1
+    cdef uint32_t above32, bad32 = 0, start32 = <uint32_t> starts[0], last32 = sizes[0] - 1
     if heads == 1 and row_stride == sizeof(integer_action):
         for n in range(count):
             if integer_action is int32_t:
-                narrow = <uint32_t> (<const integer_action*> source)[n]
-                bad |= narrow - narrow_start >= narrow_size
-                target[n] = <int32_t> narrow
+                above32 = <uint32_t> (<const integer_action*> source)[n] - start32
+                bad32 |= above32 | (last32 - above32)
             else:
-                value = <uint64_t> <int64_t> (<const integer_action*> source)[n]
-                bad |= value - start >= size
-                target[n] = <int32_t> value
+                above = <uint64_t> <int64_t> (<const integer_action*> source)[n] - start
+                bad |= above | (last - above)
+            target[n] = <int32_t> (<const integer_action*> source)[n]
+        bad |= <uint64_t> bad32 << 32
     else:
         for n in range(count):
             for h in range(heads):
-                value = <uint64_t> <int64_t> (<const integer_action*> (
+                above = <uint64_t> <int64_t> (<const integer_action*> (
+                    source + n * row_stride + h * head_stride))[0] - <uint64_t> <int64_t> starts[h]
+                bad |= above | (sizes[h] - 1 - above)
+                target[n * heads + h] = <int32_t> (<const integer_action*> (
                     source + n * row_stride + h * head_stride))[0]
-                bad |= value - <uint64_t> <int64_t> starts[h] >= sizes[h]
-                target[n * heads + h] = <int32_t> value
-    if not bad:
+    if not bad >> 63:
         return GOOD
     for n in range(count):
         for h in range(heads):
-            value = <uint64_t> <int64_t> (<const integer_action*> (
-                source + n * row_stride + h * head_stride))[0]
-            if value - <uint64_t> <int64_t> starts[h] >= sizes[h]:
+            above = <uint64_t> <int64_t> (<const integer_action*> (
+                source + n * row_stride + h * head_stride))[0] - <uint64_t> <int64_t> starts[h]
+            if above >= sizes[h]:
                 if live[n]:
                     return n
                 target[n * heads + h] = starts[h]

@@ -366,7 +366,7 @@ def test_staggered_vectors_have_no_step():
 
 @pytest.mark.parametrize(("arguments", "error", "words"), [
     (dict(env="cartpool"), ValueError, "did you mean cartpole"),
-    (dict(env="zzz"), ValueError, "no environment is called 'zzz'.*bandit, cartpole"),
+    (dict(env="zzz"), ValueError, "no environment is called 'zzz'.*acrobot, bandit"),
     (dict(env=3), TypeError, "env: expected"),
     (dict(num_envs=0), ValueError, "num_envs: expected at least 1, got 0"),
     (dict(num_envs=-3), ValueError, "num_envs"),
