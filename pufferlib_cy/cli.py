@@ -206,9 +206,9 @@ def list_environments(args: Sequence[str]) -> int:
         # Cython writes the signature before the docstring.
         paragraphs = [p for p in (kind.__doc__ or "").split("\n\n") if not p.startswith(
             f"{kind.__name__}(")]
-        print(f"{name:<12}{' '.join(paragraphs[0].split()) if paragraphs else ''}")
+        print(f"{name:<13}{' '.join(paragraphs[0].split()) if paragraphs else ''}")
         seen = env.observation_space
-        print(f"{'':<12}observation {seen.dtype} {seen.shape}, action {env.action_space}, "
+        print(f"{'':<13}observation {seen.dtype} {seen.shape}, action {env.action_space}, "
               f"agents {env.agents_per_env}")
     return 0
 

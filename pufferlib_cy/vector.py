@@ -475,7 +475,7 @@ def _environment_class(env: Any) -> Callable[..., NativeEnv]:
             return build.load(env)
         if env in native.REGISTRY:
             return native.load(env)
-        near = difflib.get_close_matches(env, native.REGISTRY, n=3, cutoff=0.4)
+        near = difflib.get_close_matches(env, native.REGISTRY, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise ValueError(f"env: no environment is called {env!r}; {hint}There are: "
                          f"{', '.join(sorted(native.REGISTRY))}")

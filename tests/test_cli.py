@@ -80,7 +80,7 @@ def test_list_has_every_environment_with_its_spaces(run):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert [line.split()[0] for line in lines[::2]] == sorted(envs.REGISTRY)
-    assert "cartpole    Balance a pole on a cart" in out
+    assert "cartpole     Balance a pole on a cart" in out
     assert "observation float32 (4,), action Discrete(2), agents 1" in out
 
 
