@@ -51,13 +51,14 @@ build/checked/.built: .venv/built $(PACKAGE)
 	PUFFERLIB_CY_CHECKED=1 $(call BUILD,checked)
 	touch $@
 
+# The tests of what is compiled; the others do not come to other results in it.
+CORE_TESTS := tests/test_core.py tests/test_vector.py tests/envs
 test-checked: build/checked/.built
-	PYTHONPATH=build/checked $(BIN)/pytest $(ARGS)
+	PYTHONPATH=build/checked $(BIN)/pytest $(CORE_TESTS) $(ARGS)
 
 # The sanitizers' runtimes come with the compiler and have to be loaded before Python's own code.
 # Python itself leaks by design at exit, so that leaks are not looked for.
 RUNTIME = LD_PRELOAD="$(foreach lib,$(1),$(shell $(CC) -print-file-name=lib$(lib).so))"
-CORE_TESTS := tests/test_core.py tests/test_vector.py tests/envs
 
 sanitize: build/address/.built build/thread/.built
 	$(call RUNTIME,asan ubsan) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \

@@ -833,7 +833,8 @@ cdef class Engine:
                     self.ring_bell()
             if worked:
                 continue
-            limit = atomic.now() + self.spin_ns
+            # Those for whom there is no core sleep at once: spinning they would hold up the others.
+            limit = atomic.now() + (self.spin_ns if index < self.max_awake else 0)
             turns = 0
             while atomic.load_acquire(self.epoch) == epoch:
                 turns += 1
