@@ -346,7 +346,7 @@ cdef class Engine:
     cdef readonly object live                    # bool (N,): rows whose next action counts
     cdef readonly object returns                 # float64 (N,)
     cdef readonly object lengths                 # int32 (N,)
-    cdef readonly object finished                # float64 (E, FINISHED + statistics), see Slice
+    cdef readonly object finished                # float64 (E, FINISHED + statistics), see Part
     cdef readonly object stats                   # float64 (E, statistics) of the running episodes
     cdef readonly object ended                   # bool (E,)
     cdef readonly tuple rows                     # the arrays of the rings, by RING_NAMES

@@ -168,13 +168,21 @@ def test_comparing_a_package_with_itself_fills_the_report():
 def test_an_interrupted_comparison_leaves_nothing_behind(tmp_path):
     process = subprocess.Popen(
         [sys.executable, str(PERF / "compare.py"), str(PERF.parent)], stderr=subprocess.PIPE,
-        text=True, env={**os.environ, "TMPDIR": str(tmp_path)}, start_new_session=True)
-    assert process.stderr is not None
-    assert process.stderr.readline() == "building base\n"
-    assert list(tmp_path.iterdir())
-    time.sleep(0.5)                               # into the build
-    os.killpg(process.pid, signal.SIGINT)         # as a terminal's Ctrl-C does
-    process.communicate(timeout=60)
+        text=True, env={**os.environ, "TMPDIR": str(tmp_path)}, start_new_session=True,
+        # These tests may run where SIGINT is ignored, in the background of a shell: that is
+        # inherited, and at a terminal it is not so.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "building base\n"
+        assert list(tmp_path.iterdir())
+        time.sleep(0.5)                               # into the build
+        os.killpg(process.pid, signal.SIGINT)         # as a terminal's Ctrl-C does
+        process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
     assert process.returncode == 130
     assert not list(tmp_path.iterdir())
 
