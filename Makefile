@@ -76,7 +76,7 @@ lint: setup
 	$(BIN)/ruff check .
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint pufferlib_cy tests
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml --ignore-missing-stub --ignore-disjoint-bases pufferlib_cy._core pufferlib_cy._actions pufferlib_cy._advantages pufferlib_cy.envs
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml --ignore-missing-stub --ignore-disjoint-bases pufferlib_cy._core pufferlib_cy._actions pufferlib_cy._advantages pufferlib_cy._spaces pufferlib_cy.envs
 
 bench: setup
 	mkdir -p build

@@ -1,13 +1,16 @@
 """Fast vector environments for reinforcement learning.
 
 ``make`` turns an environment into a vector of environments whose rows are plain arrays; `NativeEnv`
-is the base class of environments written in Cython. Training lives in ``pufferlib_cy.train``, which
-needs the extra ``pufferlib_cy[train]``; nothing here imports torch.
+is the base class of environments written in Cython; `SpaceTree` and `ActionTree` turn nested spaces
+into rows and back. Training lives in ``pufferlib_cy.train``, which needs the extra
+``pufferlib_cy[train]``; nothing here imports torch.
 """
 
 from importlib.metadata import PackageNotFoundError, version
 
 from pufferlib_cy._core import ContractError, NativeEnv
+from pufferlib_cy._spaces import ActionTree, SpaceTree
+from pufferlib_cy.spaces import Leaf, SpaceError
 from pufferlib_cy.vector import Batch, Serial, Threads, VectorEnv, make
 
 try:
@@ -16,5 +19,6 @@ except PackageNotFoundError:
     __version__ = "unknown"
 
 __all__ = [
-    "Batch", "ContractError", "NativeEnv", "Serial", "Threads", "VectorEnv", "make",
+    "ActionTree", "Batch", "ContractError", "Leaf", "NativeEnv", "Serial", "SpaceError",
+    "SpaceTree", "Threads", "VectorEnv", "make",
 ]
