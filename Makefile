@@ -52,7 +52,7 @@ build/checked/.built: .venv/built $(PACKAGE)
 	touch $@
 
 # The tests of what is compiled; the others do not come to other results in it.
-CORE_TESTS := tests/test_core.py tests/test_vector.py tests/envs
+CORE_TESTS := tests/test_core.py tests/test_vector.py tests/test_spaces.py tests/envs
 test-checked: build/checked/.built
 	PYTHONPATH=build/checked $(BIN)/pytest $(CORE_TESTS) $(ARGS)
 

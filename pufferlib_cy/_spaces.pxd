@@ -1,6 +1,5 @@
 """Observation rows and action rows of nested spaces: what the adapters call, once per step."""
 
-from cpython.buffer cimport Py_buffer
 from libc.stdint cimport int32_t
 
 cdef enum Kind:               # of the numbers in a buffer
@@ -32,7 +31,8 @@ cdef class ArrayLeaf(Node):
     cdef int ndim
     cdef Py_ssize_t[64] dims                     # NumPy's own limit
 
-    cdef bint has_shape(self, Py_buffer* view) noexcept
+    cdef bint has_shape(self, int ndim, const Py_ssize_t* shape) noexcept
+    cdef bint write_ndarray(self, object sample, char* target) noexcept
     cdef bint write_number(self, object sample, char* target) except -1
     cdef bint write_buffer(self, object sample, char* target) except -1
 

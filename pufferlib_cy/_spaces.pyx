@@ -7,8 +7,8 @@ space of the tree, made from the tables of ``spaces.py``.
 
 cimport cython
 from cpython.buffer cimport (
-    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_IsContiguous,
-    PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+    PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_CheckBuffer,
+    PyObject_GetBuffer,
 )
 from cpython.dict cimport PyDict_Check, PyDict_GetItemWithError, PyDict_Size
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
@@ -19,8 +19,6 @@ from cpython.tuple cimport PyTuple_Check
 from libc.math cimport isfinite
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-
-from pufferlib_cy._actions cimport address
 
 import sys
 
@@ -33,6 +31,25 @@ from pufferlib_cy.spaces import (
     head_ranges, leaves_of, observation_table, place, row_dtype, same_keys, same_length, to_box,
     value_bounds, wrong_keys,
 )
+
+cdef extern from *:
+    """
+    #define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
+    """
+
+cdef extern from "numpy/ndarraytypes.h":
+    # Fields of an array, read without NumPy's function table.
+    ctypedef struct PyArrayObject:
+        pass
+    void* PyArray_DATA(PyArrayObject* array) nogil
+    int PyArray_NDIM(PyArrayObject* array) nogil
+    Py_ssize_t* PyArray_DIMS(PyArrayObject* array) nogil
+    Py_ssize_t* PyArray_STRIDES(PyArrayObject* array) nogil
+    void* PyArray_DESCR(PyArrayObject* array) nogil
+    bint PyArray_IS_C_CONTIGUOUS(PyArrayObject* array) nogil
+    bint PyArray_ISWRITEABLE(PyArrayObject* array) nogil
+
+cdef type ndarray = np.ndarray
 
 # Copy `count` elements that lie `stride` bytes apart side by side; False if one does not fit.
 ctypedef bint (*CopyLine)(const char* source, Py_ssize_t stride, Py_ssize_t count, char* target,
@@ -170,6 +187,8 @@ cdef class ArrayLeaf(Node):
 
     cdef int write(self, object sample, char* row) except -1:
         cdef char* target = row + self.offset
+        if type(sample) is ndarray and self.write_ndarray(sample, target):
+            return 0
         if self.ndim == 0 and self.write_number(sample, target):
             return 0
         if not self.write_buffer(sample, target):
@@ -177,13 +196,26 @@ cdef class ArrayLeaf(Node):
                 raise AssertionError("an ordinary array was not understood")
         return 0
 
-    cdef bint has_shape(self, Py_buffer* view) noexcept:
+    cdef bint has_shape(self, int ndim, const Py_ssize_t* shape) noexcept:
         cdef int i
-        if view.ndim != self.ndim:
+        if ndim != self.ndim:
             return False
-        for i in range(self.ndim):
-            if view.shape[i] != self.dims[i]:
+        for i in range(ndim):
+            if shape[i] != self.dims[i]:
                 return False
+        return True
+
+    cdef bint write_ndarray(self, object sample, char* target) noexcept:
+        """Write a NumPy array of exactly the leaf's dtype and shape; False: it is not."""
+        cdef PyArrayObject* array = <PyArrayObject*> sample
+        if (<PyObject*> PyArray_DESCR(array) != <PyObject*> self.dtype
+                or not self.has_shape(PyArray_NDIM(array), PyArray_DIMS(array))):
+            return False
+        if PyArray_IS_C_CONTIGUOUS(array):
+            memcpy(target, PyArray_DATA(array), self.nbytes)
+        else:
+            copy_array(copy_line, <const char*> PyArray_DATA(array), self.dims,
+                       PyArray_STRIDES(array), self.ndim, self.itemsize, &target)
         return True
 
     cdef bint write_number(self, object sample, char* target) except -1:
@@ -225,7 +257,7 @@ cdef class ArrayLeaf(Node):
             PyObject_GetBuffer(sample, &view, PyBUF_FORMAT | PyBUF_STRIDES)
         except (BufferError, ValueError):     # NumPy's dates, for example, have no format
             return False
-        if self.has_shape(&view):
+        if self.has_shape(view.ndim, view.shape):
             kind = kind_of(view.format)
             if kind == self.kind and view.itemsize == self.itemsize:
                 if PyBuffer_IsContiguous(&view, b"C"):
@@ -249,11 +281,13 @@ cdef class ArrayLeaf(Node):
 
     cdef object tensors(self, object rows, object torch):
         cdef Py_ssize_t size = rows.element_size()
-        dtype = getattr(torch, self.dtype.name)
+        dtype, shape = getattr(torch, self.dtype.name), rows.shape[:rows.ndim - 1] + self.shape
+        if self.nbytes == 0:      # torch views no empty row as another dtype
+            return rows.new_empty(shape, dtype=dtype)
         part = rows.narrow(-1, self.offset // size, self.nbytes // size)
         if dtype != rows.dtype:
             part = part.view(dtype)
-        return part.view(rows.shape[:rows.ndim - 1] + self.shape)
+        return part.view(shape)
 
 
 @cython.final
@@ -326,23 +360,18 @@ cdef class SpaceTree:
         Padding is zero, so that equal samples give equal bytes. Raises SpaceError naming the path
         of what does not match the space; `out` is then as it was.
         """
-        cdef Py_buffer view
-        cdef bint fresh = out is None
-        if fresh:
+        if out is None:
             out = np.zeros(self.flat_row.shape, self.flat_row.dtype)
-        PyObject_GetBuffer(out, &view, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE | PyBUF_FORMAT)
-        try:
-            if fresh:
-                self.write(sample, <char*> view.buf)
-                return out
-            if not (self.flat_row.has_shape(&view) and kind_of(view.format) == self.flat_row.kind
-                    and view.itemsize == self.flat_row.itemsize):
-                raise ValueError(f"out: expected a {self.flat_row.dtype} array of shape "
-                                 f"{self.flat_row.shape}, got {describe(out)}")
-            self.write_checked(sample, <char*> view.buf)
+            self.write(sample, <char*> PyArray_DATA(<PyArrayObject*> out))
             return out
-        finally:
-            PyBuffer_Release(&view)
+        cdef PyArrayObject* row = <PyArrayObject*> out
+        if (not isinstance(out, ndarray) or out.dtype != self.flat_row.dtype
+                or not self.flat_row.has_shape(PyArray_NDIM(row), PyArray_DIMS(row))
+                or not PyArray_IS_C_CONTIGUOUS(row) or not PyArray_ISWRITEABLE(row)):
+            raise ValueError(f"out: expected a C-contiguous, writable {self.flat_row.dtype} array "
+                             f"of shape {self.flat_row.shape}, got {describe(out)}")
+        self.write_checked(sample, <char*> PyArray_DATA(row))
+        return out
 
     def unflatten(self, rows):
         """Views of rows in the form of the space: a dict, tuple or array, nested as the space is.
@@ -413,14 +442,12 @@ cdef class ActionLeaf(Node):
         self.converts = leaf.dtype != self.row_dtype
 
     cdef object read(self, const int32_t* discrete, const float* continuous):
-        cdef Py_buffer view
         action = np.empty(self.space.shape, self.row_dtype)
-        PyObject_GetBuffer(action, &view, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+        cdef void* target = PyArray_DATA(<PyArrayObject*> action)
         if self.continuous:
-            memcpy(view.buf, continuous + self.offset, self.nbytes)
+            memcpy(target, continuous + self.offset, self.nbytes)
         else:
-            memcpy(view.buf, discrete + self.offset, self.nbytes)
-        PyBuffer_Release(&view)
+            memcpy(target, discrete + self.offset, self.nbytes)
         if not self.converts:
             return action
         return to_box(action, self.space) if self.continuous else action.astype(self.space.dtype)
@@ -496,7 +523,8 @@ cdef class ActionTree:
             raise SpaceError(f"{self.name}: {reals} is not in [{self.lows}, {self.highs}]")
         integers = np.ascontiguousarray(integers, np.int32)
         reals = np.ascontiguousarray(reals, np.float32)
-        return self.read_row(<const int32_t*> address(integers), <const float*> address(reals))
+        return self.read_row(<const int32_t*> PyArray_DATA(<PyArrayObject*> integers),
+                             <const float*> PyArray_DATA(<PyArrayObject*> reals))
 
 
 # ---- HOT PATH: strided arrays --------------------------------------------------------------------

@@ -190,7 +190,7 @@ def wrong_keys(found: dict[Any, Any], keys: tuple[Any, ...], where: str) -> Spac
 
 def same_length(sample: object, length: int, where: str) -> tuple[Any, ...]:
     """A list, tuple or array as a tuple, if it has this length; else SpaceError."""
-    if not isinstance(sample, (list, tuple, np.ndarray)) or np.ndim(sample) == 0:
+    if not (isinstance(sample, (list, tuple)) or (isinstance(sample, np.ndarray) and sample.ndim)):
         raise SpaceError(f"{where}: expected a tuple of {length}, got {describe(sample)}")
     if len(sample) != length:
         raise SpaceError(f"{where}: expected a tuple of {length}, got {len(sample)} elements")
@@ -264,7 +264,8 @@ def to_box(values: NDArray[np.float32], space: Box) -> NDArray[Any]:
     """
     if space.dtype.kind == "f":
         with np.errstate(over="ignore"):
-            return np.clip(values.astype(space.dtype), space.low, space.high)
+            action = values.astype(space.dtype)
+        return np.clip(action, space.low, space.high, out=action)
     wide = np.rint(values.astype(np.float64))
     inside = (wide > space.low) & (wide < space.high)
     action = np.where(wide >= space.high, space.high, space.low)
