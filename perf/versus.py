@@ -35,10 +35,6 @@ ROTATION = 64                 # action arrays that take turns
 BURST = 0.2                   # seconds that one measurement lasts at least
 Step = Callable[[Any], Any]
 
-# Not measured here: what PufferLib 3.0's C environments did on this kind of machine, 4096
-# environments, one core, in million steps per second.
-PUFFERLIB_3 = {"squared": "58-62", "cartpole": "21-25"}
-
 
 def ours(env: str, num_envs: int, num_workers: int) -> Step:
     pufferlib_cy = importlib.import_module("pufferlib_cy")
@@ -124,8 +120,6 @@ def report(speeds: dict[str, list[float]]) -> str:
         ratio = (f"{statistics.median(ratios):.1f} ({min(ratios):.1f} - {max(ratios):.1f})"
                  if "4096" not in name else "")
         lines.append(f"| {name} | {statistics.median(values) / 1e6:.3g} | {ratio} |")
-    lines += [f"| PufferLib 3.0 {env}, 4096, 1 thread: quoted, *not measured in this run* | "
-              f"{figure} | |" for env, figure in PUFFERLIB_3.items()]
     return "\n".join(lines) + "\n"
 
 

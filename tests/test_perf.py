@@ -21,9 +21,10 @@ PACKAGE_ROOT = Path(pufferlib_cy.__file__).resolve().parent.parent
 # The scripts of perf/ import each other as scripts do: from their own directory.
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(PERF)
-    suite, interleave, run, compare, versus, limits, oversubscription = map(
+    suite, interleave, run, compare, versus, limits, oversubscription, pufferlib_c, outside = map(
         importlib.import_module,
-        ("suite", "interleave", "run", "compare", "versus", "limits", "oversubscription"))
+        ("suite", "interleave", "run", "compare", "versus", "limits", "oversubscription",
+         "pufferlib_c", "outside"))
 Ratios = interleave.Ratios
 
 
@@ -201,6 +202,25 @@ def test_versus_reports_medians_of_ratios():
     text = versus.report({versus.FIRST: [50e6, 60e6, 40e6], versus.ENVPOOL: [1e6, 1e6, 1e6]})
     assert f"| {versus.ENVPOOL} | 1 | 50.0 (40.0 - 60.0) |" in text
     assert "not measured in this run" in text
+
+
+@pytest.mark.parametrize("name", pufferlib_c.GAMES)
+def test_our_side_of_the_games_has_as_many_agents(name):
+    with pufferlib_c.ours(name) as vec:
+        assert vec.num_agents == pufferlib_c.AGENTS
+        vec.step(np.full(pufferlib_c.AGENTS, pufferlib_c.GAMES[name].actions - 1))
+
+
+def test_games_are_reported_with_ratios_and_differences():
+    text = pufferlib_c.report({"pong": {"ours": [50e6, 60e6, 40e6], "pufferlib": [2e7, 2e7, 2e7]}})
+    assert "| pong | 50 | 20 | 2.50 (2.00 - 3.00) |" in text
+    assert f"* pong: {pufferlib_c.GAMES['pong'].difference}" in text
+
+
+def test_outside_reports_the_median_and_its_interval():
+    measured = [{"ratio": ratio, "inside": 8e7} for ratio in np.linspace(0.9, 1.1, 11)]
+    assert "| squared | 80 | 1.000 (0.900 - 1.100) |" in outside.report({"squared": measured})
+
 
 
 def test_oversubscription_gives_a_pair_per_round(monkeypatch):

@@ -1,0 +1,213 @@
+"""PufferLib 3.0's C environments and ours: same games, same run, taking turns on one core.
+
+    python perf/pufferlib_c.py --pufferlib-python PYTHON [--rounds N] [-o REPORT]
+
+PufferLib 3.0 pins numpy<2 and has no wheel, so it gets an interpreter of its own. Its source
+distribution, pufferlib-3.0.0.tar.gz, holds all that its games need (on Linux also raylib, which
+they draw with); only its setup.py wants torch and downloads more. So leave that out and compile
+the games' bindings alone, with setup.py's own flags:
+
+    python -m venv build/pufferlib
+    build/pufferlib/bin/pip install "numpy<2" gymnasium==0.29.1 gym==0.23 pettingzoo==1.24.1
+    build/pufferlib/bin/pip install "setuptools<81" wheel
+    tar -xzf pufferlib-3.0.0.tar.gz --strip-components 1 \\
+        -C build/pufferlib/lib/python3*/site-packages
+    build/pufferlib/bin/python perf/pufferlib_c.py --compile
+
+Both sides have a process for each game, 4096 agents, equal settings, the same random actions, and
+are asked through their own public ``step`` from Python. Both reset in the step that ends an
+episode. Both are one thread, so that seconds are the processor's: what other processes take of the
+core does not count. The report says where their rules differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import importlib
+import io
+import os
+import platform
+import statistics
+import sys
+import sysconfig
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from interleave import Worker, serve, turns
+
+AGENTS = 4096
+WARM_UP = 32                  # steps before the first measurement
+ROTATION = 64                 # action arrays that take turns
+BURST = 0.2                   # seconds that one measurement lasts at least
+SIDES = ("ours", "pufferlib")
+
+
+@dataclass(frozen=True)
+class Game:
+    """A game on both sides; `theirs` is the class in ``pufferlib.ocean.NAME.NAME``."""
+
+    actions: int
+    theirs: str
+    difference: str           # between the rules, as the report tells it
+    num_envs: int = AGENTS
+    our_settings: dict[str, Any] = field(default_factory=dict)
+    their_settings: dict[str, Any] = field(default_factory=dict)
+
+
+GAMES = {
+    "squared": Game(
+        5, "Squared", "None. They keep the grid in the observation and move the agent's mark; we "
+                      "write all of its 121 bytes in every step, as the rows may lie elsewhere."),
+    "pong": Game(
+        3, "Pong", "At frameskip 1. They serve the ball level or upwards, we up or downwards; when "
+                   "a point is won they leave the observation as it was, we write the new serve's.",
+        our_settings={"frameskip": 1}, their_settings={"frameskip": 1}),
+    "breakout": Game(
+        3, "Breakout", "At frameskip 4, the same sizes, speeds and points. They try every brick "
+                       "near the ball in every tick, in float32; we skip ticks in which the ball "
+                       "cannot reach anything, in float64.",
+        our_settings={"frameskip": 4}, their_settings={"frameskip": 4}),
+    "snake": Game(
+        4, "Snake", "16 maps of 256 snakes without an end. Their map has its border of walls "
+                    "inside 640 x 360, ours around it; they put a dead snake back in the same step "
+                    "and do not report its end, we report it and put one back in the next.",
+        num_envs=16, our_settings={"max_ticks": 0}),
+    "connect4": Game(
+        7, "Connect4", "Their opponent searches four plies, ours wins or blocks where it can; this "
+                       "compares a search with a rule. They spend a step on a reset; their "
+                       "observation is float32 (42,), ours uint8 (85,) and an action mask."),
+    "cartpole": Game(
+        2, "Cartpole", "They compute in float32 and end after 200 steps; we compute in float64, "
+                       "Gymnasium's bits, and end after 500. Random actions reach neither limit."),
+}
+
+
+def ours(name: str) -> Any:
+    game = GAMES[name]
+    vec = importlib.import_module("pufferlib_cy").make(
+        name, game.num_envs, backend="serial", env_kwargs=game.our_settings, seed=0)
+    vec.reset()
+    return vec
+
+
+def pufferlib(name: str) -> Any:
+    game = GAMES[name]
+    # Its import leaves a link in the current directory, and gym a message.
+    with (tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder),
+          contextlib.redirect_stderr(io.StringIO())):
+        module = importlib.import_module(f"pufferlib.ocean.{name}.{name}")
+    vec = getattr(module, game.theirs)(num_envs=game.num_envs, **game.their_settings)
+    vec.reset()
+    return vec
+
+
+def work(side: str, name: str) -> None:
+    """The child's life: warm up, then measure bursts on request, answering steps per second."""
+    vec = (ours if side == "ours" else pufferlib)(name)
+    assert vec.num_agents == AGENTS
+    actions = list(np.random.default_rng(0).integers(
+        0, GAMES[name].actions, (ROTATION, AGENTS), dtype=np.int32))
+    for rows in actions[:WARM_UP]:
+        vec.step(rows)
+
+    def measure() -> float:
+        calls, start = 0, time.process_time()
+        while (seconds := time.process_time() - start) < BURST:
+            vec.step(actions[calls % ROTATION])
+            calls += 1
+        return calls * AGENTS / seconds
+
+    serve(measure)
+
+
+def race(name: str, python: str, rounds: int) -> dict[str, list[float]]:
+    """Agent steps per second of both sides in every round."""
+    speeds: dict[str, list[float]] = {side: [] for side in SIDES}
+    workers: list[Worker] = []
+    try:
+        for side, interpreter in zip(SIDES, (sys.executable, python), strict=True):
+            workers.append(Worker([interpreter, "-W", "ignore", __file__, "--worker", side, name]))
+        for order in turns(len(SIDES), rounds):
+            for i in order:
+                speeds[SIDES[i]].append(workers[i].ask())
+    finally:
+        for worker in workers:
+            worker.close()
+    return speeds
+
+
+def report(results: dict[str, dict[str, list[float]]]) -> str:
+    """Medians, the medians and ranges of the ratios per round, and how the rules differ."""
+    rounds = len(next(iter(results.values()))["ours"])
+    lines = [
+        "# Against PufferLib 3.0's C environments", "",
+        f"{datetime.date.today()}, Python {platform.python_version()}, one core, {rounds} "
+        f"interleaved rounds, {AGENTS} agents, random actions. Medians, in million agent steps per "
+        "second; the ratio is ours over theirs, per round: median (lowest - highest).", "",
+        "| game | ours | PufferLib 3.0 | ratio |", "| --- | ---: | ---: | ---: |",
+    ]
+    for name, speeds in results.items():
+        ratios = [a / b for a, b in zip(*(speeds[side] for side in SIDES), strict=True)]
+        own, theirs = (statistics.median(speeds[side]) / 1e6 for side in SIDES)
+        lines.append(f"| {name} | {own:.3g} | {theirs:.3g} | {statistics.median(ratios):.2f} "
+                     f"({min(ratios):.2f} - {max(ratios):.2f}) |")
+    lines += ["", "Where the rules differ:", ""]
+    lines += [f"* {name}: {GAMES[name].difference}" for name in results]
+    return "\n".join(lines) + "\n"
+
+
+def compile_bindings() -> None:
+    """Compile the games of the unpacked source distribution beside which this Python's packages
+    lie, with the flags of its setup.py."""
+    from setuptools import Extension, setup
+
+    site = Path(sysconfig.get_path("purelib"))
+    raylib = site / "raylib-5.5_linux_amd64"
+    extensions = [Extension(
+        f"pufferlib.ocean.{name}.binding", [str(site / f"pufferlib/ocean/{name}/binding.c")],
+        include_dirs=[np.get_include(), str(raylib / "include")],
+        extra_compile_args=["-DNPY_NO_DEPRECATED_API=NPY_1_7_API_VERSION", "-DPLATFORM_DESKTOP",
+                            "-O2", "-flto", "-Wno-alloc-size-larger-than",
+                            "-Wno-implicit-function-declaration", "-fmax-errors=3"],
+        extra_link_args=["-fwrapv", "-O2", "-Bsymbolic-functions"],
+        extra_objects=[str(raylib / "lib" / "libraylib.a")]) for name in GAMES]
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)                       # away from any pyproject.toml
+        setup(name="bindings", ext_modules=extensions, script_args=[
+            "--quiet", "build_ext", "--build-lib", str(site), "--build-temp", folder])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--pufferlib-python", metavar="PYTHON",
+                      help="an interpreter that can import pufferlib 3.0")
+    task.add_argument("--compile", action="store_true",
+                      help="compile PufferLib's games for the interpreter that runs this")
+    parser.add_argument("--games", nargs="+", choices=GAMES, default=list(GAMES))
+    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)),
+                        help="the core that everything runs on (default: the last)")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("-o", "--output", type=Path, metavar="REPORT")
+    args = parser.parse_args()
+    if args.compile:
+        compile_bindings()
+        return
+    os.sched_setaffinity(0, {args.core})       # the children inherit it
+    text = report({name: race(name, args.pufferlib_python, args.rounds) for name in args.games})
+    if args.output:
+        args.output.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        work(*sys.argv[2:])
+    else:
+        main()
