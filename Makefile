@@ -74,7 +74,7 @@ build/address/.built build/thread/.built: build/%/.built: .venv/built $(PACKAGE)
 
 lint: setup
 	$(BIN)/ruff check .
-	PATH="$(abspath $(BIN)):$$PATH" cython-lint pufferlib_cy tests
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint pufferlib_cy tests examples
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml --ignore-missing-stub --ignore-disjoint-bases pufferlib_cy._core pufferlib_cy._actions pufferlib_cy._advantages pufferlib_cy._spaces pufferlib_cy.envs
 

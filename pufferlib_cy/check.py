@@ -30,8 +30,8 @@ def check(env: str | type[NativeEnv], *, steps: int = 2000, seed: int = 0,
           env_kwargs: Mapping[str, Any] | None = None) -> list[str]:
     """Play five environments for `steps` steps, four times; return what is wrong, [] if nothing is.
 
-    env: as for `make`. A ``.pyx`` and the package's own environments are compiled checked for this;
-        a class is taken as it was compiled.
+    env: as for `make`. A ``.pyx``, by its path or beside the environment's module, is compiled
+        checked for this; a class, and a module that ships no source, is taken as it was compiled.
     """
     kind = checked_class(env)
 
@@ -60,15 +60,13 @@ def check(env: str | type[NativeEnv], *, steps: int = 2000, seed: int = 0,
 
 def checked_class(env: str | type[NativeEnv]) -> Callable[..., NativeEnv]:
     """The environment's class from its checked build, where there is a source to build from."""
-    if isinstance(env, str):
-        if env.endswith(".pyx"):
-            return build.load(env, checked=True)
-        if env in envs.REGISTRY:
-            module = envs.REGISTRY[env][0]
-            return build.load(Path(envs.__file__).with_name(f"{module}.pyx"), checked=True)
-        make(env).close()                     # raises, and says which environments there are
-    assert isinstance(env, type)
-    return env
+    if isinstance(env, type):
+        return env
+    source = Path(env) if env.endswith(".pyx") else envs.beside(env, ".pyx")
+    if source is not None:
+        return build.load(source, checked=True)
+    make(env).close()                         # raises, and says which environments there are
+    return envs.load(env)
 
 
 class FindingError(Exception):

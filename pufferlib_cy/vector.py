@@ -413,8 +413,10 @@ def make(env: str | type[NativeEnv] | Callable[..., NativeEnv], num_envs: int = 
 
     Parameters
     ----------
-    env: the name of a native environment (`puffer-cy list`), a `NativeEnv` subclass, or the path
-        of a ``.pyx`` that has one: it is compiled if it has changed (see `pufferlib_cy.build`).
+    env: the name of a native environment (`puffer-cy list`, and what other packages name in the
+        entry point group ``pufferlib_cy.environments``), "module:Class", a `NativeEnv` subclass,
+        or the path of a ``.pyx`` that has one: it is compiled if it has changed (see
+        `pufferlib_cy.build`).
     num_envs: E, how many of them.
     backend: "serial", "threads", or "auto": threads where every worker gets at least
         256 environments and there is more than one core, else serial.
@@ -473,12 +475,13 @@ def _environment_class(env: Any) -> Callable[..., NativeEnv]:
             from pufferlib_cy import build
 
             return build.load(env)
-        if env in native.REGISTRY:
-            return native.load(env)
-        near = difflib.get_close_matches(env, native.REGISTRY, n=3, cutoff=0.6)
+        if native.find(env):
+            return _environment_class(native.load(env))
+        names = native.names()
+        near = difflib.get_close_matches(env, names, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise ValueError(f"env: no environment is called {env!r}; {hint}There are: "
-                         f"{', '.join(sorted(native.REGISTRY))}")
+                         f"{', '.join(names)}; and \"module:Class\" of any installed module")
     if isinstance(env, type) and issubclass(env, NativeEnv):
         return env
     raise TypeError("env: expected the name of a native environment, a path NAME.pyx or a "

@@ -1,9 +1,15 @@
-"""The native environments that come with the package, one ``.pyx`` each.
+"""The native environments that come with the package, one ``.pyx`` each, and those of others.
 
-`REGISTRY` maps the name that ``make`` and the command line know to the module and class.
+`REGISTRY` maps the name that ``make`` and the command line know to the module and class. Another
+package gives its environments names by entry points of the group `GROUP`, "module:Class".
 """
 
 import importlib
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+GROUP = "pufferlib_cy.environments"
 
 REGISTRY = {
     "acrobot": ("acrobot", "Acrobot"),
@@ -20,8 +26,55 @@ REGISTRY = {
 }
 
 
+def names() -> list[str]:
+    """The names of all environments, sorted."""
+    return sorted({*REGISTRY, *entry_points(group=GROUP).names})
+
+
+def find(name: str) -> tuple[str, str] | None:
+    """Module and class of the environment called `name`, or None if there is no such name.
+
+    A name in `REGISTRY`, of an entry point of another package, or "module:Class" itself.
+    """
+    if name in REGISTRY:
+        module, kind = REGISTRY[name]
+        return f"{__name__}.{module}", kind
+    values = {point.name: point.value for point in entry_points(group=GROUP)}
+    module, _, kind = values.get(name, name).partition(":")
+    return (module, kind) if kind else None
+
+
 def load(name: str) -> type:
-    """The environment class called `name` in `REGISTRY`."""
-    module, kind = REGISTRY[name]
-    loaded: type = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
+    """The environment class that `find` knows by `name`.
+
+    Raises ValueError if there is no such name, module or class, and what else the import raises.
+    """
+    found = find(name)
+    if found is None:
+        raise ValueError(f"env: no environment is called {name!r}")
+    loaded: type | None = getattr(_import(name, found[0]), found[1], None)
+    if loaded is None:
+        raise ValueError(f"env: {name!r}: the module {found[0]} has no class {found[1]}")
     return loaded
+
+
+def beside(name: str, suffix: str) -> Path | None:
+    """The file with that suffix beside the module of the environment called `name`, if there is
+    one: ".pyx" is its source, ".toml" its training settings."""
+    found = find(name)
+    if found is None:
+        return None
+    file = _import(name, found[0]).__file__
+    assert file is not None
+    path = Path(file).with_name(found[0].rpartition(".")[2] + suffix)
+    return path if path.is_file() else None
+
+
+def _import(name: str, module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise                              # the module is there, one that it imports is not
+        raise ValueError(f"env: {name!r}: there is no module {error.name}; is its package "
+                         "installed for this Python?") from error

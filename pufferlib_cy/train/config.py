@@ -1,8 +1,9 @@
 """The settings of a training run: `TrainConfig`, and the layers that they are read from.
 
-Later layers win: the defaults below, the environment's own TOML file (``envs/<env>.toml`` in the
-package), a TOML file of the user's, environment variables (``PUFFER_TOTAL_TIMESTEPS=1000000``), and
-on the command line flags. The files are flat: one ``field = value`` per line.
+Later layers win: the defaults below, the environment's own TOML file (beside its module, as
+``envs/<env>.toml`` in the package), a TOML file of the user's, environment variables
+(``PUFFER_TOTAL_TIMESTEPS=1000000``), and on the command line flags. The files are flat: one
+``field = value`` per line.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from pufferlib_cy import envs
+
 ENVIRONMENT_PREFIX = "PUFFER_"
-PACKAGED = Path(__file__).parent.parent / "envs"
 
 
 class ConfigError(ValueError):
@@ -162,14 +164,14 @@ def load_config(env: str, *, file: Path | None = None,
                 environ: Mapping[str, str] = os.environ) -> TrainConfig:
     """The settings for an environment: defaults, then its TOML, then `file`, then `environ`.
 
-    The TOML of the package's environments is in ``envs/``, that of a ``.pyx`` lies beside it.
+    An environment's TOML lies beside its ``.pyx`` or module.
 
     Raises ConfigError for an unknown field (with the nearest names), a wrong type or a value out
     of range, naming the file or variable; FileNotFoundError if `file` does not exist.
     """
     settings: dict[str, Any] = {}
-    own = Path(env).with_suffix(".toml") if env.endswith(".pyx") else PACKAGED / f"{env}.toml"
-    for path in ([own] if own.is_file() else []) + ([file] if file else []):
+    own = Path(env).with_suffix(".toml") if env.endswith(".pyx") else envs.beside(env, ".toml")
+    for path in ([own] if own and own.is_file() else []) + ([file] if file else []):
         settings |= _checked(_without_env(_read_toml(path), str(path)), str(path))
     for variable in sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX)):
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
