@@ -17,9 +17,10 @@ cdef class ActionRows:
     # The actions of N rows as environments read them: checked, and of one type.
     cdef readonly object space                   # of one row
     cdef readonly Py_ssize_t agents_per_env      # A, to name environments in messages
+    cdef object discrete_space, continuous_space  # its parts; None where there is none
     cdef readonly object discrete                # int32 (N, heads) or None
     cdef readonly object continuous              # float32 (N, values) or None
-    cdef size_t heads, values                    # per row; one of them is 0
+    cdef size_t heads, values                    # per row; both in a hybrid space
     cdef int32_t* discrete_rows
     cdef float* continuous_rows
     cdef const int32_t* starts                   # (heads,) smallest action
@@ -30,11 +31,18 @@ cdef class ActionRows:
 
     # Keep an array alive; its address.
     cdef void* own(self, array) except NULL
-    # Check `actions`, one row for each row of the spans in turn, and write them there. Rows that
-    # are not `live`, (N,), are ignored. Raises InvalidAction naming the first bad row.
+    # Allocate the rows of each part.
+    cdef make_discrete(self, space, Py_ssize_t num_rows)
+    cdef make_continuous(self, space, Py_ssize_t num_rows)
+    # Check `actions`, one row for each row of the spans in turn, and write them there; of a hybrid
+    # space a pair, discrete first. Rows that are not `live`, (N,), are ignored. Raises
+    # InvalidAction naming the first bad row.
     cdef load(self, actions, const Span* spans, Py_ssize_t num_spans, const uint8_t* live)
-    cdef bint load_buffer(self, Py_buffer* view, const Span* spans, Py_ssize_t num_spans,
-                          const uint8_t* live) except -1
-    cdef Py_ssize_t load_span(self, Py_buffer* view, Py_ssize_t done, Span span,
+    # The same for one part, which messages call `name`.
+    cdef load_part(self, actions, bint discrete, str name, const Span* spans,
+                   Py_ssize_t num_spans, const uint8_t* live)
+    cdef bint load_buffer(self, Py_buffer* view, bint discrete, str name, const Span* spans,
+                          Py_ssize_t num_spans, const uint8_t* live) except -1
+    cdef Py_ssize_t load_span(self, Py_buffer* view, bint discrete, Py_ssize_t done, Span span,
                               const uint8_t* live) noexcept
-    cdef refuse(self, Py_buffer* view, Py_ssize_t row, Py_ssize_t n)
+    cdef refuse(self, Py_buffer* view, bint discrete, str name, Py_ssize_t row, Py_ssize_t n)

@@ -13,7 +13,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 import numpy as np
 from gymnasium.error import InvalidAction
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, Tuple
 
 from pufferlib_cy.arrays import aligned_zeros, describe
 
@@ -22,39 +22,55 @@ cdef enum:
     UNKNOWN_TYPE = -2
 
 
-cdef as_array(actions):
+cdef as_array(actions, str name):
     """Actions that are not a buffer (a torch tensor, a list) as a NumPy array."""
     try:
         return np.asarray(actions)
     except Exception as error:
-        raise InvalidAction(f"actions: expected an array, got {describe(actions)}: {error}") \
+        raise InvalidAction(f"{name}: expected an array, got {describe(actions)}: {error}") \
             from error
 
 
 @cython.final
 cdef class ActionRows:
-    """The actions of `num_rows` rows of a Discrete, one-dimensional MultiDiscrete or float Box."""
+    """The actions of `num_rows` rows of a Discrete, MultiDiscrete or Box, or a Tuple of the latter
+    two: what `ActionTree.flat_space` can be."""
 
     def __init__(self, space, Py_ssize_t num_rows, Py_ssize_t agents_per_env):
         self.space = space
         self.agents_per_env = agents_per_env
         self.owners = []
-        if isinstance(space, Box):
-            self.values = int(np.prod(space.shape, dtype=np.int64))
-            self.continuous = aligned_zeros((num_rows, self.values), np.float32)
-            self.continuous_rows = <float*> address(self.continuous)
-            self.lows = <const float*> self.own(np.ascontiguousarray(space.low, np.float32))
-            self.highs = <const float*> self.own(np.ascontiguousarray(space.high, np.float32))
-            return
-        starts = np.atleast_1d(space.start)
-        sizes = np.atleast_1d(space.n if isinstance(space, Discrete) else space.nvec)
+        if isinstance(space, Tuple):
+            discrete, continuous = space.spaces
+            self.make_discrete(discrete, num_rows)
+            self.make_continuous(continuous, num_rows)
+        elif isinstance(space, Box):
+            self.make_continuous(space, num_rows)
+        else:
+            self.make_discrete(space, num_rows)
+
+    cdef make_discrete(self, space, Py_ssize_t num_rows):
+        starts, sizes = (np.atleast_1d(numbers).ravel().astype(np.int64) for numbers in (
+            space.start, space.n if isinstance(space, Discrete) else space.nvec))
         if (starts + sizes).max() > INT_MAX or starts.min() < -INT_MAX:
             raise ValueError(f"actions are int32, too narrow for {space}")
         self.heads = len(sizes)
+        self.discrete_space = space
         self.discrete = aligned_zeros((num_rows, self.heads), np.int32)
         self.discrete_rows = <int32_t*> address(self.discrete)
         self.starts = <const int32_t*> self.own(starts.astype(np.int32))
         self.sizes = <const uint32_t*> self.own(sizes.astype(np.uint32))
+
+    cdef make_continuous(self, space, Py_ssize_t num_rows):
+        self.values = int(np.prod(space.shape, dtype=np.int64))
+        self.continuous_space = space
+        self.continuous = aligned_zeros((num_rows, self.values), np.float32)
+        self.continuous_rows = <float*> address(self.continuous)
+        with np.errstate(over="ignore"):      # what float32 cannot hold is unbounded in it
+            lows, highs = (np.ascontiguousarray(bound, np.float32)
+                           for bound in (space.low, space.high))
+        self.lows = <const float*> self.own(lows)
+        self.highs = <const float*> self.own(highs)
 
     cdef void* own(self, array) except NULL:
         """Keep the array alive; its address."""
@@ -62,42 +78,55 @@ cdef class ActionRows:
         return address(array)
 
     cdef load(self, actions, const Span* spans, Py_ssize_t num_spans, const uint8_t* live):
+        if not (self.heads and self.values):
+            self.load_part(actions, self.heads > 0, "actions", spans, num_spans, live)
+            return
+        if not isinstance(actions, (tuple, list)) or len(actions) != 2:
+            raise InvalidAction("actions: expected a pair, discrete actions and continuous ones, "
+                                f"got {describe(actions)}")
+        self.load_part(actions[0], True, "actions[0]", spans, num_spans, live)
+        self.load_part(actions[1], False, "actions[1]", spans, num_spans, live)
+
+    cdef load_part(self, actions, bint discrete, str name, const Span* spans,
+                   Py_ssize_t num_spans, const uint8_t* live):
         cdef Py_buffer view
         cdef Py_ssize_t i, rows = 0
         if not PyObject_CheckBuffer(actions):
-            actions = as_array(actions)
+            actions = as_array(actions, name)
         PyObject_GetBuffer(actions, &view, PyBUF_FORMAT | PyBUF_STRIDES)
         try:
-            if self.load_buffer(&view, spans, num_spans, live):
+            if self.load_buffer(&view, discrete, name, spans, num_spans, live):
                 return
         finally:
             PyBuffer_Release(&view)
         # An unusual type or memory layout: let NumPy make it an ordinary one.
         array = np.asarray(actions)
-        if array.dtype.kind not in ("iu" if self.heads else "f"):
-            wanted = "integers" if self.heads else "floats"
-            raise InvalidAction(f"actions: expected {wanted}, got {describe(actions)}")
+        space = self.discrete_space if discrete else self.continuous_space
+        wanted = "integers" if discrete else "floats" if space.dtype.kind == "f" else "numbers"
+        if array.dtype.kind not in {"integers": "iu", "floats": "f", "numbers": "biuf"}[wanted]:
+            raise InvalidAction(f"{name}: expected {wanted}, got {describe(actions)}")
         for i in range(num_spans):
             rows += spans[i].count
-        shape = (self.heads,) if self.heads else self.space.shape
+        shape = space.shape or (1,)
         if array.shape != (rows, *shape) and not (shape == (1,) and array.shape == (rows,)):
             allowed = f"({rows},)" if shape == (1,) else str((rows, *shape))
-            raise InvalidAction(f"actions: expected shape {allowed}, one row per agent of the last "
+            raise InvalidAction(f"{name}: expected shape {allowed}, one row per agent of the last "
                                 f"batch, got {describe(actions)}")
         if array.dtype == np.uint64:     # what int64 cannot hold is out of range all the same
             array = np.minimum(array, np.iinfo(np.int64).max)
-        array = np.ascontiguousarray(array, np.int64 if self.heads else np.float64)
+        array = np.ascontiguousarray(array, np.int64 if discrete else np.float64)
         PyObject_GetBuffer(array.reshape(rows, -1), &view, PyBUF_FORMAT | PyBUF_STRIDES)
         try:
-            if not self.load_buffer(&view, spans, num_spans, live):
+            if not self.load_buffer(&view, discrete, name, spans, num_spans, live):
                 raise AssertionError("an ordinary array was not understood")
         finally:
             PyBuffer_Release(&view)
 
-    cdef bint load_buffer(self, Py_buffer* view, const Span* spans, Py_ssize_t num_spans,
-                          const uint8_t* live) except -1:
-        """`load` for a buffer of a plain type, (rows,) or (rows, width). False: it is neither."""
-        cdef Py_ssize_t width = self.heads + self.values
+    cdef bint load_buffer(self, Py_buffer* view, bint discrete, str name, const Span* spans,
+                          Py_ssize_t num_spans, const uint8_t* live) except -1:
+        """`load_part` for a buffer of a plain type, (rows,) or (rows, width). False: it is neither.
+        """
+        cdef Py_ssize_t width = self.heads if discrete else self.values
         cdef Py_ssize_t i, bad, rows = 0
         if view.format == NULL or view.format[1] != 0:
             return False
@@ -109,54 +138,55 @@ cdef class ActionRows:
             return False
         rows = 0
         for i in range(num_spans):
-            bad = self.load_span(view, rows, spans[i], live)
+            bad = self.load_span(view, discrete, rows, spans[i], live)
             if bad == UNKNOWN_TYPE:
                 return False
             if bad != GOOD:
-                self.refuse(view, rows + bad, spans[i].first + bad)
+                self.refuse(view, discrete, name, rows + bad, spans[i].first + bad)
             rows += spans[i].count
         return True
 
-    cdef Py_ssize_t load_span(self, Py_buffer* view, Py_ssize_t done, Span span,
+    cdef Py_ssize_t load_span(self, Py_buffer* view, bint discrete, Py_ssize_t done, Span span,
                               const uint8_t* live) noexcept:
         """The rows of the buffer from `done` on: GOOD, UNKNOWN_TYPE, or the first that is bad."""
         cdef const char* source = <const char*> view.buf + done * view.strides[0]
         cdef Py_ssize_t row_stride = view.strides[0]
         cdef Py_ssize_t stride = view.strides[1] if view.ndim == 2 else 0
-        cdef int32_t* discrete = self.discrete_rows + span.first * self.heads
-        cdef float* continuous = self.continuous_rows + span.first * self.values
+        cdef int32_t* integers = self.discrete_rows + span.first * self.heads
+        cdef float* reals = self.continuous_rows + span.first * self.values
         cdef char kind = view.format[0]
         cdef bint signed = kind in b"bhilqn"
         live += span.first
-        if self.values:
+        if not discrete:
             if kind == b"f":
                 return load_continuous[float](source, row_stride, stride, span.count, self.values,
-                                              self.lows, self.highs, live, continuous, 0)
+                                              self.lows, self.highs, live, reals, 0)
             if kind == b"d":
                 return load_continuous[double](source, row_stride, stride, span.count, self.values,
-                                               self.lows, self.highs, live, continuous, 0)
+                                               self.lows, self.highs, live, reals, 0)
             return UNKNOWN_TYPE
         if not signed and kind not in b"BHILQN":
             return UNKNOWN_TYPE
         if view.itemsize == 8 and signed:
             return load_discrete[int64_t](source, row_stride, stride, span.count, self.heads,
-                                          self.starts, self.sizes, live, discrete, 0)
+                                          self.starts, self.sizes, live, integers, 0)
         if view.itemsize == 4 and signed:
             return load_discrete[int32_t](source, row_stride, stride, span.count, self.heads,
-                                          self.starts, self.sizes, live, discrete, 0)
+                                          self.starts, self.sizes, live, integers, 0)
         if view.itemsize == 4:
             return load_discrete[uint32_t](source, row_stride, stride, span.count, self.heads,
-                                           self.starts, self.sizes, live, discrete, 0)
+                                           self.starts, self.sizes, live, integers, 0)
         return UNKNOWN_TYPE
 
-    cdef refuse(self, Py_buffer* view, Py_ssize_t row, Py_ssize_t n):
+    cdef refuse(self, Py_buffer* view, bint discrete, str name, Py_ssize_t row, Py_ssize_t n):
         """Raise InvalidAction for a row of the batch that is row n of all."""
         where = f"environment {n // self.agents_per_env}"
         if self.agents_per_env > 1:
             where += f", agent slot {n % self.agents_per_env}"
         value = np.asarray(<object> view.obj)[row]
-        raise InvalidAction(f"actions: row {row} ({where}) is {value}, which is not in "
-                            f"{self.space}; no environment was stepped")
+        space = self.discrete_space if discrete else self.continuous_space
+        raise InvalidAction(f"{name}: row {row} ({where}) is {value}, which is not in {space}; "
+                            "no environment was stepped")
 
 
 # ---- HOT PATH ------------------------------------------------------------------------------------

@@ -10,12 +10,14 @@ import sys
 import numpy as np
 import oracle_spaces as oracle
 import pytest
+from gymnasium.error import InvalidAction
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from spaces_zoo import DTYPES, UNSUPPORTED, ZOO, box, depth_of, random_space, spaces
 
 from pufferlib_cy import ActionTree, SpaceError, SpaceTree
+from pufferlib_cy._actions import ActionRows
 
 try:
     import torch
@@ -454,10 +456,32 @@ def test_out_must_be_a_row():
     frozen.flags.writeable = False
     for out in (np.zeros(179, np.uint8), np.zeros((1, 180), np.uint8), np.zeros(180, np.int8),
                 np.zeros(45, np.float32), np.zeros(360, np.uint8)[::2], frozen, bytearray(180)):
-        with pytest.raises(ValueError, match=r"^out: expected a C-contiguous, writable uint8 array"):
+        with pytest.raises(ValueError, match=r"^out: expected a C-contiguous, writable uint8"):
             tree.flatten(mixed(), out)
     sample, misaligned = mixed(role=3), np.zeros(181, np.uint8)[1:]
     assert tree.flatten(sample, misaligned).tobytes() == tree.flatten(sample).tobytes()
+
+
+def test_write_leaves_padding_and_write_checked_leaves_all_or_nothing(native):
+    trees, tree = native["trees"], SpaceTree(ZOO["padded"])
+    sample = tree.space.sample()
+    packed = oracle.row(tree.space, sample)
+    row = np.zeros(24, np.uint8)
+    for _ in range(2):
+        trees.write(tree, sample, row)
+        assert row.tobytes() == packed
+    row[:] = 0xFF
+    trees.write(tree, sample, row)
+    assert row[3:8].tolist() == [0xFF] * 5           # hence rows are zeroed once
+    trees.write_checked(tree, sample, row)
+    assert row.tobytes() == packed
+    row[:] = 7
+    wrong = (sample[0], sample[1], "x")
+    with pytest.raises(SpaceError, match=r"^observation\[2\]: "):
+        trees.write_checked(tree, wrong, row)
+    assert (row == 7).all()
+    with pytest.raises(SpaceError, match=r"^observation\[2\]: "):
+        trees.write(tree, wrong, row)
 
 
 # ---- spaces that cannot be rows ------------------------------------------------------------------
@@ -620,3 +644,94 @@ def test_rows_that_are_no_action_are_refused(discrete, continuous, message):
 def test_nothing_to_choose(space):
     with pytest.raises(SpaceError, match=r"^action: there is nothing to choose"):
         ActionTree(space)
+
+
+# ---- action rows ---------------------------------------------------------------------------------
+
+HYBRID = Tuple((Discrete(3), Dict(steer=Box(-1, 1, (2,)), gear=Discrete(4, start=-2))))
+
+
+def make_rows(space, num_rows, agents=1):
+    tree = ActionTree(space)
+    return tree, ActionRows(tree.flat_space, num_rows, agents), np.ones(num_rows, np.uint8)
+
+
+@pytest.mark.parametrize("space", ACTIONS.values(), ids=ACTIONS)
+def test_every_action_space_goes_through_rows(space, native):
+    tree, rows, live = make_rows(space, 3)
+    samples = [space.sample() for _ in range(3)]
+    numbers = [oracle.action_row(space, sample) for sample in samples]
+    discrete = np.array([d for d, _ in numbers], np.int64).reshape(3, -1)
+    continuous = np.array([c for _, c in numbers], np.float64).reshape(3, -1)
+    actions = ((discrete, continuous) if tree.heads and tree.values
+               else discrete if tree.heads else continuous)
+    native["trees"].load(rows, actions, [(0, 3)], live)
+    for n, (d, c) in enumerate(numbers):
+        action = native["trees"].read_row(tree, rows, n)
+        assert space.contains(action)
+        assert str(action) == str(tree.read(d, np.array(c, np.float32)))
+
+
+@pytest.mark.parametrize("space", [MultiDiscrete([[2, 3], [4, 5]]), Box(-1, 1, (2, 2)),
+                                   Box(0, 255, (2,), np.uint8), Box(0, 1, ()), Discrete(4),
+                                   MultiDiscrete([100], start=[27], dtype=np.int8)], ids=str)
+def test_what_a_simple_space_samples_is_what_its_environment_gets(space, native):
+    tree, rows, live = make_rows(space, 2)
+    samples = [space.sample() for _ in range(2)]
+    native["trees"].load(rows, np.stack(samples), [(0, 2)], live)
+    for n, sample in enumerate(samples):
+        np.testing.assert_array_equal(native["trees"].read_row(tree, rows, n), sample)
+
+
+def test_hybrid_rows_take_a_pair(native):
+    tree, rows, live = make_rows(HYBRID, 4)
+    assert tree.flat_space == Tuple((MultiDiscrete([3, 4], start=[0, -2]), Box(-1, 1, (2,))))
+    discrete, continuous = [[2, -2], [0, 1]], np.array([[0.5, -1], [1, 0]])
+    for pair in ((discrete, continuous), [np.array(discrete), continuous.tolist()],
+                 (np.array(discrete, np.int8), np.asfortranarray(continuous, np.float32))):
+        rows.discrete[:] = rows.continuous[:] = 0
+        native["trees"].load(rows, pair, [(3, 1), (1, 1)], live)
+        assert rows.discrete.tolist() == [[0, 0], [0, 1], [0, 0], [2, -2]]
+        assert rows.continuous.tolist() == [[0, 0], [1, 0], [0, 0], [0.5, -1]]
+    action = native["trees"].read_row(tree, rows, 3)
+    assert action[0] == 2
+    assert action[1]["gear"] == -2
+    assert action[1]["steer"].tolist() == [0.5, -1]
+
+
+GOOD = np.array([[0, -2]] * 4), np.zeros((4, 2), np.float32)
+
+
+def changed(array, n, value):
+    array = array.astype(np.result_type(array, value))
+    array[n] = value
+    return array
+
+
+@pytest.mark.parametrize(("pair", "message"), [
+    (GOOD[0], "expected a pair, discrete actions and continuous ones, got a int64 array"),
+    ((*GOOD, 3), "expected a pair"), (None, "expected a pair"),
+    ((GOOD[1], GOOD[0]), r"actions\[0\]: expected integers, got a float32 array"),
+    ((GOOD[0], GOOD[0]), r"actions\[1\]: expected floats, got a int64 array"),
+    ((GOOD[0][:3], GOOD[1]), r"actions\[0\]: expected shape \(4, 2\), .* got .* \(3, 2\)"),
+    ((GOOD[0], GOOD[1][:, :1]), r"actions\[1\]: expected shape \(4, 2\), .* got .* \(4, 1\)"),
+    ((changed(GOOD[0], (2, 1), 2), GOOD[1]),
+     r"actions\[0\]: row 2 \(environment 1, agent slot 0\) is \[0 2\], which is not in Multi"),
+    ((changed(GOOD[0], (3, 0), 2**32), GOOD[1]), r"actions\[0\]: row 3 .* no environment was st"),
+    ((GOOD[0], changed(GOOD[1], (1, 0), np.nan)),
+     r"actions\[1\]: row 1 \(environment 0, agent slot 1\) is \[nan  0.\], which is not in Box"),
+    ((GOOD[0], changed(GOOD[1], (0, 1), -1.5)), r"actions\[1\]: row 0 "),
+])
+def test_hybrid_rows_refuse_either_part(pair, message, native):
+    _, rows, live = make_rows(HYBRID, 4, agents=2)
+    native["trees"].load(rows, GOOD, [(0, 4)], live)
+    with pytest.raises(InvalidAction, match=message):
+        native["trees"].load(rows, pair, [(0, 4)], live)
+
+
+def test_hybrid_rows_ignore_what_is_not_alive(native):
+    tree, rows, live = make_rows(HYBRID, 4)
+    live[2] = 0
+    native["trees"].load(rows, (changed(GOOD[0], (2, 1), 99), changed(GOOD[1], (2, 0), np.nan)),
+                         [(0, 4)], live)
+    assert tree.space.contains(native["trees"].read_row(tree, rows, 2))
