@@ -8,7 +8,7 @@ into rows and back. Training lives in ``pufferlib_cy.train``, which needs the ex
 
 from importlib.metadata import PackageNotFoundError, version
 
-from pufferlib_cy._core import ContractError, NativeEnv
+from pufferlib_cy._core import ContractError, EnvError, NativeEnv
 from pufferlib_cy._spaces import ActionTree, SpaceTree
 from pufferlib_cy.spaces import Leaf, SpaceError
 from pufferlib_cy.vector import Batch, Serial, Threads, VectorEnv, make
@@ -19,6 +19,6 @@ except PackageNotFoundError:
     __version__ = "unknown"
 
 __all__ = [
-    "ActionTree", "Batch", "ContractError", "Leaf", "NativeEnv", "Serial", "SpaceError",
+    "ActionTree", "Batch", "ContractError", "EnvError", "Leaf", "NativeEnv", "Serial", "SpaceError",
     "SpaceTree", "Threads", "VectorEnv", "make",
 ]

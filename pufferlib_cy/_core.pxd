@@ -15,6 +15,8 @@ from libc.math cimport cos, log, sqrt
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
 
+from pufferlib_cy._spaces cimport ActionTree, SpaceTree
+
 cdef extern from *:
     """
     #ifndef PUFFERLIB_CY_CHECKED
@@ -99,6 +101,7 @@ cdef enum Fault:              # what the checked build found, or what stopped a 
     WROTE_OUTSIDE = 5         # wrote before or behind its own observation rows
     STATE_OUTSIDE = 6         # wrote before or behind its own state
     ACTION_MASK_EMPTY = 7     # a live agent has no legal action
+    RAISED = 8                # an exception, which `take_error` gives
 
 cdef struct Slice:
     # A run of environments of one `NativeEnv`, as `run` gets it. All pointers are at the slice's
@@ -189,10 +192,11 @@ cdef void check_step(Rows* rows) noexcept nogil
 cdef class NativeEnv:
     # E environments of one kind, their states side by side. A subclass gives the spaces and the
     # size of one state to ``super().__init__`` and implements `run`.
-    cdef readonly object observation_space       # of one agent: a Box
-    cdef readonly object action_space            # of one agent: Discrete, MultiDiscrete or Box
+    cdef readonly SpaceTree space_tree           # of one agent's observation
+    cdef readonly ActionTree action_tree         # of one agent's action
     cdef readonly Py_ssize_t agents_per_env      # A
     cdef readonly Py_ssize_t action_choices      # action-mask entries per row; 0: no action masks
+    cdef readonly bint masks_given               # some action mask may have other than ones
     cdef readonly tuple stat_names               # statistics of the environment's own
     cdef readonly size_t state_size              # bytes
     cdef readonly Py_ssize_t num_envs            # E; 0 until a vector environment takes it

@@ -13,16 +13,18 @@ from libc.string cimport memchr, memcpy, memset
 
 from pufferlib_cy cimport _atomics as atomic
 from pufferlib_cy._actions cimport ActionRows, Span, address
+from pufferlib_cy._spaces cimport ActionTree, SpaceTree
 
+import contextlib
 import threading
 
 import numpy as np
 from gymnasium.error import (
     AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError, ResetNeeded,
 )
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from pufferlib_cy.arrays import CACHE_LINE, aligned_zeros, describe
+from pufferlib_cy.spaces import SpaceError
 
 checked = bool(CHECKED)
 
@@ -62,6 +64,12 @@ cdef void seed_stream(Rng* rng, uint64_t seed) noexcept nogil:
 
 # ---- environments --------------------------------------------------------------------------------
 
+cdef describe_layout(SpaceTree tree):
+    """The leaves of a row for an error message: where each begins, and of what it is."""
+    return ", ".join(f"{'.'.join(map(str, leaf.path))} ({leaf.dtype} {leaf.shape} at byte "
+                     f"{leaf.offset})" for leaf in tree.leaves)
+
+
 cdef class NativeEnv:
     """E environments of one kind, stepped without the GIL. Subclass it in a ``.pyx``.
 
@@ -70,11 +78,15 @@ cdef class NativeEnv:
 
     Parameters
     ----------
-    observation_space: Box of any dtype and shape.
-    action_space: Discrete, MultiDiscrete (one-dimensional) or Box (of floats).
+    observation_space: Box of any dtype and shape; or a Dict, Tuple or other space of fixed size:
+        an observation is then the bytes of a C struct, field by field (see `SpaceTree.dtype`).
+    action_space: Discrete, MultiDiscrete, Box; or a tree of them, whose discrete leaves are
+        `rows.actions` and whose continuous ones are `rows.continuous_actions`, in order.
     state_size: ``sizeof`` of the state struct.
     agents_per_env: agent slots A of one environment.
     action_masks: True if the environment says which discrete actions are legal.
+    observation_size: ``sizeof`` of the struct that an author writes nested observations into; it
+        is compared with the space's. 0: there is none.
     stats: names of statistics of its own. `rows.stats` holds their values in the running episode;
         ``episode_stats`` gives their means over environments' episodes.
 
@@ -82,23 +94,19 @@ cdef class NativeEnv:
     """
 
     def __init__(self, observation_space, action_space, size_t state_size,
-                 Py_ssize_t agents_per_env=1, bint action_masks=False, stats=()):
+                 Py_ssize_t agents_per_env=1, bint action_masks=False, stats=(),
+                 Py_ssize_t observation_size=0):
         kind = type(self).__name__
-        if not isinstance(observation_space, Box):
-            raise TypeError(f"{kind}: a native environment's observation space is a Box, "
-                            f"not {observation_space!r}")
-        if isinstance(action_space, Box):
-            if action_space.dtype.kind != "f":
-                raise TypeError(f"{kind}: a Box action space has a float dtype, "
-                                f"not {action_space.dtype}")
-            choices = 0
-        elif isinstance(action_space, Discrete):
-            choices = action_space.n
-        elif isinstance(action_space, MultiDiscrete) and len(action_space.shape) == 1:
-            choices = action_space.nvec.sum()
-        else:
-            raise TypeError(f"{kind}: a native environment's action space is a Discrete, a "
-                            f"one-dimensional MultiDiscrete or a Box, not {action_space!r}")
+        try:
+            self.space_tree = SpaceTree(observation_space)
+            self.action_tree = ActionTree(action_space)
+        except SpaceError as error:
+            raise SpaceError(f"{kind}: {error}") from error
+        if observation_size not in (0, self.space_tree.row_size):
+            raise ValueError(
+                f"{kind}: the struct of an observation has {observation_size} bytes, but the space "
+                f"{self.space_tree.row_size}: its fields are {describe_layout(self.space_tree)}")
+        choices = int(sum(self.action_tree.sizes))
         if action_masks and not choices:
             raise ValueError(f"{kind}: action masks need discrete actions, not {action_space!r}")
         if agents_per_env < 1:
@@ -108,16 +116,15 @@ cdef class NativeEnv:
         taken = {"episodes", "episode_return", "episode_length"}
         if len({*stats, *taken}) != len(stats) + len(taken):
             raise ValueError(f"{kind}: statistics have names of their own, each once, not {stats}")
-        self.observation_space = observation_space
-        self.action_space = action_space
         self.stat_names = tuple(stats)
         self.agents_per_env = agents_per_env
         self.action_choices = choices if action_masks else 0
+        self.masks_given = action_masks
         self.state_size = state_size
 
     def allocate(self, Py_ssize_t num_envs):
         """Make room for the states of `num_envs` environments. Called once, by the engine."""
-        if self.observation_space is None:
+        if self.space_tree is None:
             raise TypeError(f"{type(self).__name__}.__init__ did not call super().__init__")
         if self.num_envs:
             raise ValueError(f"this {type(self).__name__} already belongs to a vector environment")
@@ -136,6 +143,45 @@ cdef class NativeEnv:
     def rng_array(self):
         """uint64 (E, 2): state and gamma of every random stream, not a copy."""
         return self._rngs_owner
+
+    @property
+    def observation_space(self):
+        """Of one agent, as the environment declares it; ``space_tree.flat_space`` is that of a row.
+        """
+        return self.space_tree.space
+
+    @property
+    def action_space(self):
+        """Of one agent, as the environment declares it; ``action_tree.flat_space`` is that of a
+        row."""
+        return self.action_tree.space
+
+    def seed(self, seeds):
+        """Start the random streams anew: E integers in [0, 2**64), None where one is to go on."""
+        cdef Py_ssize_t i
+        for i, seed in enumerate(seeds):
+            if seed is not None:
+                seed_stream(&self.rngs[i], seed)
+
+    def prepare(self, options, selected):
+        """What the caller's next reset, of the `selected` environments (bool (E,); None: all), is
+        to be told. Raises ValueError for options that the environment does not know."""
+        if options:
+            raise ValueError(f"reset: unknown options {sorted(options)}; native environments know "
+                             "reset_mask")
+
+    def take_error(self):
+        """What `run` could not raise, as an exception, if its fault is RAISED; then forget it."""
+        raise NotImplementedError
+
+    def take_infos(self, Py_ssize_t first, Py_ssize_t last):
+        """What the last calls of `run` said beside the rows of environments [first, last), in their
+        order: (environment, ended, info), `ended` of the step that ends an episode; then forget it.
+        """
+        return ()
+
+    def close(self):
+        """Give back what the environments hold beside memory. Called once, at the end."""
 
     def render(self, Py_ssize_t environment):
         """A picture of one environment: uint8 (height, width, 3), RGB. For a subclass to give."""
@@ -201,6 +247,25 @@ cdef void check_step(Rows* rows) noexcept nogil:
     memcpy(slice.observations + rows._environment * size, guarded + GUARD_BYTES, size)
     # What an environment does not write shows as NaN (float) or 255 (bytes) the next time.
     memset(guarded + GUARD_BYTES, 0xFF, size)
+
+
+class EnvError(RuntimeError):
+    """An environment raised an exception; that is its ``__cause__``.
+
+    environment: which one. The vector environment is closed.
+    """
+
+    def __init__(self, message, environment):
+        super().__init__(message)
+        self.environment = environment
+
+
+def raise_fault(environment, error):
+    """Raise the EnvError for an exception of an environment; interrupts go on as they are."""
+    if not isinstance(error, Exception):
+        raise error
+    raise EnvError(f"environment {environment} raised {type(error).__name__}: {error}",
+                   environment) from error
 
 
 class ContractError(RuntimeError):
@@ -327,6 +392,7 @@ cdef class Engine:
     cdef Autoreset autoreset
     cdef Phase phase
     cdef bint seeded
+    cdef bint closed
 
     # What the arrays below are made of.
     cdef Shard* shards
@@ -416,8 +482,8 @@ cdef class Engine:
 
     cdef make_rows(self, NativeEnv env):
         """All arrays with rows first, and the pointers to them."""
-        space, N = env.observation_space, self.num_agents
-        self.action_rows = ActionRows(env.action_space, N, self.agents_per_env)
+        space, N = env.space_tree.flat_space, self.num_agents
+        self.action_rows = ActionRows(env.action_tree.flat_space, N, self.agents_per_env)
         self.attach_rows((
             aligned_zeros((1, N, *space.shape), space.dtype), aligned_zeros((1, N), np.bool_),
             aligned_zeros((1, N, env.action_choices), np.bool_) if env.action_choices else None,
@@ -498,7 +564,7 @@ cdef class Engine:
             slice.states = env.states + env_first * env.state_size
             slice.rngs = env.rngs + env_first
             slice.observation_size = self.rings[OBSERVATIONS].row_size
-            slice.observation_float = env.observation_space.dtype == np.float32
+            slice.observation_float = env.space_tree.flat_space.dtype == np.float32
             part.final_observations = (<char*> address(self.final_observations)
                                        + row * slice.observation_size)
             slice.heads = self.action_rows.heads
@@ -570,21 +636,42 @@ cdef class Engine:
     def seed(self, seeds):
         """Start random streams anew: E integers in [0, 2**64), None where one is to go on."""
         cdef NativeEnv env
-        cdef Py_ssize_t e, first = 0
+        cdef Py_ssize_t first = 0
         self.check_open()
         if self.phase == SENT:
             raise AlreadyPendingCallError("reset while a batch is under way: call recv first",
                                           "reset")
         for env in self.envs:
-            for e in range(env.num_envs):
-                if seeds[first + e] is not None:
-                    seed_stream(&env.rngs[e], seeds[first + e])
+            env.seed(seeds[first:first + env.num_envs])
             first += env.num_envs
         self.seeded = True
 
     @property
     def is_seeded(self):
         return self.seeded
+
+    def prepare(self, options, selected):
+        """Tell the environments the options of the next reset, of the selected ones (None: all)."""
+        cdef NativeEnv env
+        cdef Py_ssize_t first = 0
+        for env in self.envs:
+            env.prepare(options, None if selected is None
+                        else selected[first:first + env.num_envs])
+            first += env.num_envs
+
+    def take_infos(self):
+        """What the last batch said beside the rows: (environment, ended, info) in their order; and
+        then forget it. An environment that reset in a step has two, that of the reset last."""
+        cdef NativeEnv env
+        cdef Py_ssize_t begin, end, first = 0
+        entries = []
+        for env in self.envs:
+            for begin, end, _ in self.batch():
+                begin, end = max(begin, first), min(end, first + env.num_envs)
+                entries += [(first + i, ended, info) for i, ended, info
+                            in env.take_infos(begin - first, end - first)]
+            first += env.num_envs
+        return entries
 
     def send_reset(self):
         """Begin a new episode in every environment; `recv` gives the first observations."""
@@ -687,6 +774,11 @@ cdef class Engine:
         self.recv(timeout)
 
     @property
+    def masks_given(self):
+        """An environment has said which actions are legal."""
+        return any(env.masks_given for env in self.envs)
+
+    @property
     def steps(self):
         """Steps since the last full reset (of the first group)."""
         return self.groups[0].steps
@@ -707,7 +799,8 @@ cdef class Engine:
         return self.phase == FRESH
 
     def stop(self):
-        """End the helper threads and refuse further use. May be called at any time, and twice."""
+        """End the helper threads, close the environments and refuse further use. May be called at
+        any time, and twice."""
         cdef Py_ssize_t i
         atomic.store_seq_cst(self.stopping, 1)
         atomic.add_seq_cst(self.epoch, 1)
@@ -717,6 +810,10 @@ cdef class Engine:
         threads, self.threads = self.threads, []
         for thread in threads:
             thread.join()
+        with contextlib.ExitStack() as closing:          # all of them, even if one raises
+            for env in self.envs if not self.closed else ():
+                closing.callback(env.close)
+            self.closed = True
 
     cdef check_open(self):
         if atomic.load_acquire(self.stopping):
@@ -736,17 +833,24 @@ cdef class Engine:
         cdef Py_ssize_t i, s
         cdef Group* group
         cdef Slice* slice
+        cdef NativeEnv env
         for i in range(self.groups_per_batch):
             group = &self.groups[self.received[i]]
             for s in range(self.part_of_shard[group.first_shard],
                            self.part_of_shard[group.last_shard]):
                 slice = &self.parts[s].slice
-                if slice.fault != NO_FAULT:
-                    env = type(<object> self.parts[s].env).__name__
-                    e = self.parts[s].first_row // self.agents_per_env + slice.fault_environment
-                    fault, slice.fault = slice.fault, NO_FAULT
-                    raise ContractError(
-                        f"{env}, environment {e}, agent slot {slice.fault_agent}: {FAULTS[fault]}")
+                if slice.fault == NO_FAULT:
+                    continue
+                env = <NativeEnv> self.parts[s].env
+                e = self.parts[s].first_row // self.agents_per_env + slice.fault_environment
+                fault, slice.fault = slice.fault, NO_FAULT
+                if fault == RAISED:
+                    error = env.take_error()
+                    with contextlib.suppress(Exception):     # the first error is the one to tell
+                        self.stop()
+                    raise_fault(e, error)
+                raise ContractError(f"{type(env).__name__}, environment {e}, agent slot "
+                                    f"{slice.fault_agent}: {FAULTS[fault]}")
 
     # ---- HOT PATH: from here on everything is typed, without the GIL and without allocation ------
 

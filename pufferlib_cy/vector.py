@@ -2,31 +2,37 @@
 
 A vector environment steps E environments with A agent slots each as N = E * A rows. `Serial` steps
 them in the calling thread; `Threads` has helper threads beside it. Both are thin: the work is done
-by `pufferlib_cy._core.Engine`, and all backends give the same bytes for the same seed.
+by `pufferlib_cy._core.Engine`, and all backends give the same bytes for the same seed. Python
+environments come in through `pufferlib_cy.emulation`.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+import re
 import secrets
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeGuard
 
+import gymnasium
 import numpy as np
 from gymnasium.error import AlreadyPendingCallError, ResetNeeded
 from gymnasium.spaces import Space
 from numpy.typing import ArrayLike, NDArray
 
+from pufferlib_cy import emulation
 from pufferlib_cy import envs as native
 from pufferlib_cy._core import Engine, NativeEnv
+from pufferlib_cy._emulation import GymnasiumEnvs, ParallelEnvs, PythonEnvs
+from pufferlib_cy._spaces import ActionTree, SpaceTree
+from pufferlib_cy.infos import Infos, gather
 
 AUTORESET_MODES = ("same_step", "next_step", "disabled")
 BACKENDS = ("auto", "serial", "threads")
-Infos = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -58,6 +64,7 @@ class VectorEnv:
     batch_size: environments per `recv`; E is synchronous.
     single_observation_space, single_action_space: of one row, as the policy sees them.
     env_observation_space, env_action_space: of one agent, as the environment declares them.
+    space_tree, action_tree: how these two become one another.
     num_workers: threads that step, the caller among them.
     autoreset: "same_step", "next_step" or "disabled".
     """
@@ -81,12 +88,16 @@ class VectorEnv:
         self.num_workers = num_workers
         self.autoreset = autoreset
         self.timeout = timeout
-        self.single_observation_space: Space[Any] = env.observation_space
-        self.single_action_space: Space[Any] = env.action_space
+        self.space_tree: SpaceTree = env.space_tree
+        self.action_tree: ActionTree = env.action_tree
+        self.single_observation_space: Space[Any] = env.space_tree.flat_space
+        self.single_action_space: Space[Any] = env.action_tree.flat_space
         self.env_observation_space: Space[Any] = env.observation_space
         self.env_action_space: Space[Any] = env.action_space
         self._seed = seed
         self._copy = copy
+        # Only Python environments have infos, or can do without a seed.
+        self._python = isinstance(env, PythonEnvs)
         self._use_rows()
 
     # ---- synchronous use -------------------------------------------------------------------------
@@ -98,18 +109,20 @@ class VectorEnv:
         `seed`: an int s seeds environment i with s + i; a sequence has one per environment, None
         in it leaves that one's stream as it is. Without a seed the streams go on, or start at
         random if they never started. ``options={"reset_mask": mask}``, bool (E,), resets only
-        those environments.
+        those environments. Other options are handed to Python environments.
         """
         self._require_synchronous("reset")
-        selected = self._reset_mask(options)
+        selected, options = self._reset_mask(options)
         if selected is None:
-            self.async_reset(seed=seed)
+            self.async_reset(seed=seed, options=options)
             self._engine.recv(self.timeout)
         elif seed is not None:
             raise ValueError("reset: a seed is for full resets; leave out seed or reset_mask")
         else:
+            self._engine.prepare(options, selected)
             self._engine.reset_some(selected)
-        return self._given(_slot(self._observations, self._engine.steps)), {}
+        return (self._given(_slot(self._observations, self._engine.steps)),
+                self._infos() if self._python else {})
 
     def step(self, actions: ArrayLike) -> tuple[
             NDArray[Any], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], Infos]:
@@ -122,12 +135,15 @@ class VectorEnv:
         self._engine.step(actions, self.timeout)
         if self._results is not None:
             self._results[4].clear()
+            if self._python:
+                self._results[4].update(self._infos())
             return self._results
         k = self._engine.steps
         return (self._given(_slot(self._observations, k)),
                 self._given(_slot(self._rewards, k - 1)),
                 self._given(_slot(self._terminations, k - 1)),
-                self._given(_slot(self._truncations, k - 1)), {})
+                self._given(_slot(self._truncations, k - 1)),
+                self._infos() if self._python else {})
 
     @property
     def masks(self) -> NDArray[np.bool_]:
@@ -136,8 +152,9 @@ class VectorEnv:
 
     @property
     def action_masks(self) -> NDArray[np.bool_] | None:
-        """bool (N, choices): legal actions, as of the last step or reset; None if undeclared."""
-        if not self._action_masks:
+        """bool (N, choices): legal actions, as of the last step or reset; None if all always are.
+        A Python environment tells by giving an ``action_mask``, at the first reset."""
+        if not self._engine.masks_given:
             return None
         return self._given(_slot(self._action_masks, self._engine.steps))
 
@@ -154,11 +171,14 @@ class VectorEnv:
 
     # ---- asynchronous use ------------------------------------------------------------------------
 
-    def async_reset(self, *, seed: int | Sequence[int | None] | None = None) -> None:
-        """Begin a new episode everywhere; `recv` gives the first observations. Seeds: see reset."""
+    def async_reset(self, *, seed: int | Sequence[int | None] | None = None,
+                    options: Mapping[str, Any] | None = None) -> None:
+        """Begin a new episode everywhere; `recv` gives the first observations. Seeds and options:
+        see reset."""
         seeds = self._seeds(seed)
         if seeds is not None:
             self._engine.seed(seeds)
+        self._engine.prepare(options, None)
         self._engine.send_reset()
 
     def recv(self, timeout: float | None = None) -> Batch:
@@ -178,12 +198,14 @@ class VectorEnv:
                 [_slot(ring, k)[rows] for ring in (self._observations, self._masks)]
                 + [_slot(ring, k - 1)[rows] for ring in (self._rewards, self._terminations,
                                                          self._truncations)]
-                + ([_slot(self._action_masks, k)[rows]] if self._action_masks else []))
-        gather = np.concatenate if len(ids) > 1 else lambda views: self._given(views[0])
-        columns: list[NDArray[Any]] = [gather(column) for column in zip(*parts, strict=True)]
+                + ([_slot(self._action_masks, k)[rows]] if self._engine.masks_given else []))
+        join = np.concatenate if len(ids) > 1 else lambda views: self._given(views[0])
+        columns: list[NDArray[Any]] = [join(column) for column in zip(*parts, strict=True)]
+        env_ids = join(ids)
         observations, masks, rewards, terminations, truncations = columns[:5]
         return Batch(observations, rewards, terminations, truncations, masks,
-                     columns[5] if self._action_masks else None, gather(ids), {})
+                     columns[5] if self._engine.masks_given else None, env_ids,
+                     self._infos(env_ids) if self._python else {})
 
     def send(self, actions: ArrayLike) -> None:
         """Answer the batch last received: one row of `actions` per row of it, in its order."""
@@ -256,6 +278,9 @@ class VectorEnv:
     def _state_arrays(self) -> dict[str, NDArray[Any]]:
         """The memory behind the environments by name; of rings, the slot that shows now."""
         engine = self._engine
+        if self._python:
+            raise ValueError("save_state and load_state are for native environments: what a Python "
+                             "environment remembers cannot be seen from outside")
         if engine.fresh:
             raise ResetNeeded("save_state and load_state come after a reset")
         if self.batch_size != self.num_envs:
@@ -271,6 +296,50 @@ class VectorEnv:
         for i, env in enumerate(engine.envs):
             arrays[f"states{i}"], arrays[f"rngs{i}"] = env.state_array, env.rng_array
         return arrays
+
+    def _infos(self, env_ids: NDArray[np.int64] | None = None) -> Infos:
+        """The infos of the last step, reset or batch, as arrays over its environments."""
+        entries = self._engine.take_infos()
+        if not entries:
+            return {}
+        place = None if env_ids is None else {int(e): i for i, e in enumerate(env_ids)}
+        count = self.num_envs if env_ids is None else len(env_ids)
+        same_step = self.autoreset == "same_step"
+        return gather(((e if place is None else place[e],
+                        {"final_info": info} if ended and same_step else info)
+                       for e, ended, info in entries), count)
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Of every Python environment: what its method `name` returns, or its attribute `name`."""
+        return tuple(value(*args, **kwargs) if callable(value) else value
+                     for value in self.get_attr(name))
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """The attribute `name` of every Python environment, or of what it wraps."""
+        return tuple(env.get_wrapper_attr(name) if isinstance(env, gymnasium.Env)
+                     else getattr(env, name) for env in self._python_envs("get_attr"))
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Set the attribute `name`, where it is defined: a list or tuple has a value for each
+        environment, anything else is for all."""
+        envs = self._python_envs("set_attr")
+        each = list(values) if isinstance(values, (list, tuple)) else [values] * len(envs)
+        if len(each) != len(envs):
+            raise ValueError(f"set_attr: expected one value or one per environment ({len(envs)}), "
+                             f"got {len(each)}")
+        for env, value in zip(envs, each, strict=True):
+            if isinstance(env, gymnasium.Env):
+                env.set_wrapper_attr(name, value)
+            else:
+                setattr(env, name, value)
+
+    def _python_envs(self, call: str) -> list[Any]:
+        self._require_idle(call)
+        if not self._python:
+            raise ValueError(f"{call}: native environments are rows of C structs and have no "
+                             "attributes of their own")
+        return [env for envs in self._engine.envs if isinstance(envs, PythonEnvs)
+                for env in envs.envs]
 
     def _find(self, environment: int) -> tuple[NativeEnv, int]:
         """Which NativeEnv holds an environment, and its index there."""
@@ -336,23 +405,22 @@ class VectorEnv:
             raise AlreadyPendingCallError(f"{call} while a step is under way: call recv first",
                                           call)
 
-    def _reset_mask(self, options: Mapping[str, Any] | None) -> NDArray[np.bool_] | None:
-        if not options:
-            return None
-        unknown = set(options) - {"reset_mask"}
-        if unknown:
-            raise ValueError(f"reset: unknown options {sorted(unknown)}; native environments know "
-                             "reset_mask")
+    def _reset_mask(self, options: Mapping[str, Any] | None) -> tuple[
+            NDArray[np.bool_] | None, Mapping[str, Any] | None]:
+        """The mask among the options, and the others."""
+        if not options or "reset_mask" not in options:
+            return None, options
+        others = {name: value for name, value in options.items() if name != "reset_mask"}
         mask = np.asarray(options["reset_mask"])
         if mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
             raise ValueError(f"reset_mask: expected a bool array of shape ({self.num_envs},), one "
                              f"per environment, got {mask.dtype} {mask.shape}")
-        return np.ascontiguousarray(mask)
+        return np.ascontiguousarray(mask), others
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None] | None:
         """One seed per environment (None: leave its stream), or None: leave all."""
-        first = not self._engine.is_seeded
-        if seed is None and first:
+        first = not (self._engine.is_seeded or self._python)
+        if seed is None and not self._engine.is_seeded:
             seed = self._seed
         if seed is None:
             return [secrets.randbits(64) for _ in range(self.num_envs)] if first else None
@@ -403,10 +471,12 @@ def available_cores() -> int:
 MIN_ENVS_PER_WORKER = 256
 
 
-def make(env: str | type[NativeEnv] | Callable[..., NativeEnv], num_envs: int = 1, *,
+def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[..., Any]],
+         num_envs: int | None = None, *,
          backend: str = "auto", num_workers: int | None = None, batch_size: int | None = None,
          autoreset: str = "same_step",
          env_kwargs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+         max_agents: int | None = None,
          seed: int | Sequence[int | None] | None = None, timeout: float = 60.0,
          copy: bool = False) -> VectorEnv:
     """Make a vector of `num_envs` environments.
@@ -414,18 +484,23 @@ def make(env: str | type[NativeEnv] | Callable[..., NativeEnv], num_envs: int = 
     Parameters
     ----------
     env: the name of a native environment (`puffer-cy list`, and what other packages name in the
-        entry point group ``pufferlib_cy.environments``), "module:Class", a `NativeEnv` subclass,
-        or the path of a ``.pyx`` that has one: it is compiled if it has changed (see
-        `pufferlib_cy.build`).
-    num_envs: E, how many of them.
+        entry point group ``pufferlib_cy.environments``), a `NativeEnv` subclass, or the path of a
+        ``.pyx`` that has one: it is compiled if it has changed (see `pufferlib_cy.build`).
+        Or a Python environment: the id of one that Gymnasium knows, a callable that gives a
+        gymnasium.Env or a PettingZoo environment, or a list of such callables.
+        "module:name" names a class or callable of any installed module.
+    num_envs: E, how many of them; default: 1, or one of each callable in a list.
     backend: "serial", "threads", or "auto": threads where every worker gets at least
-        256 environments and there is more than one core, else serial.
+        256 environments and there is more than one core, else serial. Python environments hold the
+        GIL, so that for them it is serial.
     num_workers: threads that step, the caller among them; default: the cores this process may use.
     batch_size: environments per `recv`; less than `num_envs` is staggered (EnvPool-style): the
         others go on while the caller thinks.
     autoreset: "same_step": the step that ends an episode returns the next one's first
         observation; "next_step": the step after it does; "disabled": the caller resets.
     env_kwargs: arguments of the environment's constructor: one dict, or one per environment.
+    max_agents: agent slots of one environment, for PettingZoo environments whose agents are not
+        known beforehand, or that have fewer at a time than `possible_agents`.
     seed: for the first reset, if that is given none.
     timeout: seconds that `step`, `reset` and `recv` wait.
     copy: return copies instead of views that the next call overwrites.
@@ -433,7 +508,9 @@ def make(env: str | type[NativeEnv] | Callable[..., NativeEnv], num_envs: int = 
     Raises ValueError or TypeError for arguments that make no sense, naming the argument.
     """
     kind = _environment_class(env)
-    E = _count("num_envs", num_envs)
+    E = len(kind) if isinstance(kind, list) else 1
+    if num_envs is not None:
+        E = _count("num_envs", num_envs)
     B = E if batch_size is None else _count("batch_size", batch_size)
     if B > E:
         raise ValueError(f"batch_size: {B} environments per batch, but there are only {E}")
@@ -446,7 +523,7 @@ def make(env: str | type[NativeEnv] | Callable[..., NativeEnv], num_envs: int = 
     workers = None if num_workers is None else _count("num_workers", num_workers)
     if backend == "auto":
         most = available_cores() if workers is None else workers
-        workers = max(1, min(most, E // MIN_ENVS_PER_WORKER))
+        workers = max(1, min(most, E // MIN_ENVS_PER_WORKER)) if _is_native(kind) else 1
         backend = "threads" if workers > 1 else "serial"
     elif backend == "serial":
         if workers not in (None, 1):
@@ -456,7 +533,7 @@ def make(env: str | type[NativeEnv] | Callable[..., NativeEnv], num_envs: int = 
     elif workers is None:
         workers = available_cores()
     backend_class = Serial if backend == "serial" else Threads
-    environments, counts = _construct(kind, E, env_kwargs)
+    environments, counts = _construct(kind, E, env_kwargs, max_agents)
     return backend_class(environments, counts, num_workers=workers, batch_size=B,
                          autoreset=autoreset, seed=seed, timeout=timeout, copy=copy)
 
@@ -469,33 +546,63 @@ def _count(name: str, value: Any) -> int:
     return int(value)
 
 
-def _environment_class(env: Any) -> Callable[..., NativeEnv]:
+Kind = type[NativeEnv] | Callable[..., Any] | list[Callable[..., Any]]
+
+
+def _environment_class(env: Any) -> Kind:
+    """What constructs the environments: a NativeEnv subclass for all, a callable that gives a
+    Python environment, or a list of such callables."""
     if isinstance(env, str):
         if env.endswith(".pyx"):
             from pufferlib_cy import build
 
             return build.load(env)
+        if env in gymnasium.registry or re.search(r"-v\d+$", env):
+            try:
+                gymnasium.spec(env)
+            except gymnasium.error.Error as error:
+                raise ValueError(f"env: {error}") from error
+            return partial(gymnasium.make, env)
         if native.find(env):
             return _environment_class(native.load(env))
         names = native.names()
-        near = difflib.get_close_matches(env, names, n=3, cutoff=0.6)
+        near = difflib.get_close_matches(env, [*names, *gymnasium.registry], n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise ValueError(f"env: no environment is called {env!r}; {hint}There are: "
-                         f"{', '.join(names)}; and \"module:Class\" of any installed module")
-    if isinstance(env, type) and issubclass(env, NativeEnv):
-        return env
-    raise TypeError("env: expected the name of a native environment, a path NAME.pyx or a "
-                    f"NativeEnv subclass, got {env!r}")
+                         f"{', '.join(names)}; Gymnasium's, such as CartPole-v1; and "
+                         '"module:name" of any installed module')
+    if callable(env):
+        maker: Kind = env
+        return maker
+    if isinstance(env, Sequence) and len(env) and all(map(callable, env)):
+        return list(env)
+    hint = "; give a callable that makes one" if hasattr(env, "step") else ""
+    raise TypeError("env: expected the name of a native environment, a path NAME.pyx, a NativeEnv "
+                    "subclass, a Gymnasium id, or a callable (or a list of callables) that gives "
+                    f"an environment, got {env!r:.80}{hint}")
 
 
-def _construct(kind: Callable[..., NativeEnv], num_envs: int,
-               env_kwargs: Any) -> tuple[list[NativeEnv], list[int]]:
-    """Instances of the class and how many environments each holds: one per run of equal kwargs."""
-    if env_kwargs is None or isinstance(env_kwargs, Mapping):
-        return [kind(**(env_kwargs or {}))], [num_envs]
-    if len(env_kwargs) != num_envs:
+def _is_native(kind: Kind) -> TypeGuard[type[NativeEnv]]:
+    return isinstance(kind, type) and issubclass(kind, NativeEnv)
+
+
+def _construct(kind: Kind, num_envs: int, env_kwargs: Any,
+               max_agents: int | None) -> tuple[list[NativeEnv], list[int]]:
+    """What the engine steps, and how many environments each holds.
+
+    Native environments: one object per run of equal kwargs. Python ones: one object for all.
+    """
+    if env_kwargs is not None and not isinstance(env_kwargs, Mapping) \
+            and len(env_kwargs) != num_envs:
         raise ValueError(f"env_kwargs: expected a dict or one per environment ({num_envs}), got "
                          f"{len(env_kwargs)}")
+    if not _is_native(kind):
+        return [_construct_python(kind, num_envs, env_kwargs or {}, max_agents)], [num_envs]
+    if max_agents is not None:
+        raise ValueError("max_agents: is for PettingZoo environments; a native environment has "
+                         "agents_per_env slots, as its class says")
+    if env_kwargs is None or isinstance(env_kwargs, Mapping):
+        return [kind(**(env_kwargs or {}))], [num_envs]
     environments: list[NativeEnv] = []
     counts: list[int] = []
     for i, kwargs in enumerate(env_kwargs):
@@ -505,3 +612,26 @@ def _construct(kind: Callable[..., NativeEnv], num_envs: int,
             environments.append(kind(**kwargs))
             counts.append(1)
     return environments, counts
+
+
+def _construct_python(kind: Any, num_envs: int, env_kwargs: Any,
+                      max_agents: int | None) -> PythonEnvs:
+    """Python environments; if one cannot be made, those before it are closed."""
+    makers = kind if isinstance(kind, list) else [kind] * num_envs
+    if len(makers) != num_envs:
+        raise ValueError(f"num_envs: {num_envs}, but the list has {len(makers)} callables")
+    each = [env_kwargs] * num_envs if isinstance(env_kwargs, Mapping) else env_kwargs
+    envs: list[Any] = []
+    try:
+        for i, (maker, kwargs) in enumerate(zip(makers, each, strict=True)):
+            env = emulation.adapt(maker(**kwargs))
+            if any(env is other for other in envs):
+                raise ValueError(f"env: the callable gave environment {i} an object that another "
+                                 "environment has already: it has to make a new one every time")
+            envs.append(env)
+        blueprint = emulation.inspect(envs[0], max_agents)
+        return (ParallelEnvs if blueprint.parallel else GymnasiumEnvs)(envs, blueprint)
+    except BaseException:
+        for env in envs:
+            env.close()
+        raise

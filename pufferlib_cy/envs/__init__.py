@@ -17,6 +17,7 @@ REGISTRY = {
     "breakout": ("breakout", "Breakout"),
     "cartpole": ("cartpole", "CartPole"),
     "connect4": ("connect4", "Connect4"),
+    "foraging": ("foraging", "Foraging"),
     "memory": ("memory", "Memory"),
     "mountain_car": ("mountain_car", "MountainCar"),
     "pendulum": ("pendulum", "Pendulum"),
