@@ -604,7 +604,8 @@ cdef class Engine:
         Each array is C-contiguous and writable, (slots, N, ...) of the dtype and shape that the
         engine's own has. Observations, masks and action masks go round their slots starting with
         slot 0 at reset; rewards, terminations and truncations with slot 0 at the first step. What
-        is not given stays in memory of the engine's own. The arrays are kept alive.
+        is not given stays in memory of the engine's own. The arrays are kept alive; that of
+        observations is cleared.
         """
         self.check_open()
         if self.groups_per_batch > 1 or self.num_groups > 1:
@@ -627,6 +628,8 @@ cdef class Engine:
                     f"{name}: expected a C-contiguous, writable {own.dtype} array of shape (slots, "
                     f"{', '.join(map(str, own.shape[1:]))}), got {describe(array)}")
             rows[RING_NAMES.index(name)] = array
+            if name == "observations":
+                array[...] = 0        # padding of nested observations is never written
         self.attach_rows(rows)
         self.attached = True
         self.phase = FRESH
