@@ -64,6 +64,7 @@ ZOO = {
     "counts": Tuple((box("uint16", (2,)), box("int64", (1,)), MultiDiscrete([2, 9]))),
     # nested
     "nested": Dict(inner=Dict(a=box("uint8", (3,)), b=Box(-1, 1, (2,))), after=Discrete(3)),
+    "inner_padding": Tuple((box("uint8", (1,)), Tuple((box("uint8", (1,)), Box(-1, 1, (1,)))))),
     "deep": Dict({"1": Tuple((Dict({"2": Tuple((Dict({"3": Box(-1, 1, (2,)),
                                                       "4": Discrete(2)}),)),
                                     "5": box("int8", (1,))}),)), "6": box("float64", (1,))}),
