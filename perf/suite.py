@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyperf  # type: ignore[import-untyped]
+from gymnasium.spaces import Box, Dict, Discrete, Tuple
 from numpy.typing import NDArray
 
 import pufferlib_cy
@@ -27,6 +28,8 @@ ROTATION = 64                   # action arrays that take turns, so that no step
 RESETS = 8                      # resets per loop
 HANDOVERS = 16                  # hand-overs per loop
 HORIZON, ROWS = 128, 1024       # of the advantages
+SAMPLES = 256                   # flattened per loop
+BATCH = 64                      # rows that are unflattened at once
 UNTOUCHED = 255                 # no cell of a squared grid holds it
 
 
@@ -61,6 +64,8 @@ def benchmarks(pattern: str = "*") -> list[Benchmark]:
                             "hand-overs")]
     suite.append(Benchmark(f"advantages/gae/{HORIZON}x{ROWS}", bench_gae, (HORIZON, ROWS), 1,
                            HORIZON * ROWS, "steps"))
+    suite += [Benchmark("emulation/flatten", bench_flatten, (), SAMPLES, 1, "samples"),
+              Benchmark(f"emulation/unflatten/{BATCH}", bench_unflatten, (), SAMPLES, 1, "batches")]
     return [b for b in suite if fnmatch.fnmatch(b.name, pattern)]
 
 
@@ -160,6 +165,39 @@ def bench_gae(loops: int, horizon: int, rows: int) -> float:
     start = time.perf_counter()
     for _ in range(loops):
         gae(rewards, values, terminations, truncations, final_values, 0.99, 0.95, out)
+    return time.perf_counter() - start
+
+
+def mixed_space() -> Dict:
+    """The space of the emulation benchmarks: an image, vectors and a number, 180 bytes."""
+    return Dict(map=Box(0, 255, (11, 11), np.uint8), vitals=Box(-1, 1, (8,)), role=Discrete(5),
+                pair=Tuple((Box(-1, 1, (3,)), Box(-1, 1, (2,)))))
+
+
+def bench_flatten(loops: int) -> float:
+    """Seconds of ``loops * SAMPLES`` calls of `SpaceTree.flatten` into a row that is there."""
+    from pufferlib_cy import SpaceTree
+
+    tree = SpaceTree(mixed_space())
+    sample, row = tree.space.sample(), np.zeros(tree.row_size, np.uint8)
+    flatten = tree.flatten
+    start = time.perf_counter()
+    for _ in range(loops * SAMPLES):
+        flatten(sample, row)
+    return time.perf_counter() - start
+
+
+def bench_unflatten(loops: int) -> float:
+    """Seconds of ``loops * SAMPLES`` calls of `SpaceTree.unflatten` of BATCH rows, as NumPy views.
+    """
+    from pufferlib_cy import SpaceTree
+
+    tree = SpaceTree(mixed_space())
+    rows = np.zeros((BATCH, tree.row_size), np.uint8)
+    unflatten = tree.unflatten
+    start = time.perf_counter()
+    for _ in range(loops * SAMPLES):
+        unflatten(rows)
     return time.perf_counter() - start
 
 

@@ -16,7 +16,7 @@ cdef class Node:
     cdef str where            # in error messages: observation['map'][2]
     cdef int write(self, object sample, char* row) except -1
     cdef object views(self, object record)
-    cdef object tensors(self, object rows, object torch)
+    cdef object tensors(self, object rows, object batch, object torch)
     cdef object read(self, const int32_t* discrete, const float* continuous)
 
 
@@ -27,6 +27,7 @@ cdef class ArrayLeaf(Node):
     cdef Py_ssize_t offset                       # of its first byte in the row
     cdef Py_ssize_t nbytes
     cdef Py_ssize_t itemsize
+    cdef Py_ssize_t unit                         # itemsize of the flat row
     cdef Kind kind
     cdef int ndim
     cdef Py_ssize_t[64] dims                     # NumPy's own limit

@@ -79,7 +79,7 @@ cdef class Node:
     cdef object views(self, object record):
         raise NotImplementedError
 
-    cdef object tensors(self, object rows, object torch):
+    cdef object tensors(self, object rows, object batch, object torch):
         raise NotImplementedError
 
     cdef object read(self, const int32_t* discrete, const float* continuous):
@@ -121,9 +121,9 @@ cdef class DictNode(BranchNode):
         return {self.keys[i]: (<Node> self.children[i]).views(record[self.names[i]])
                 for i in range(self.count)}
 
-    cdef object tensors(self, object rows, object torch):
+    cdef object tensors(self, object rows, object batch, object torch):
         cdef Py_ssize_t i
-        return {self.keys[i]: (<Node> self.children[i]).tensors(rows, torch)
+        return {self.keys[i]: (<Node> self.children[i]).tensors(rows, batch, torch)
                 for i in range(self.count)}
 
     cdef object read(self, const int32_t* discrete, const float* continuous):
@@ -149,9 +149,10 @@ cdef class TupleNode(BranchNode):
         return tuple([(<Node> self.children[i]).views(record[self.names[i]])
                       for i in range(self.count)])
 
-    cdef object tensors(self, object rows, object torch):
+    cdef object tensors(self, object rows, object batch, object torch):
         cdef Py_ssize_t i
-        return tuple([(<Node> self.children[i]).tensors(rows, torch) for i in range(self.count)])
+        return tuple([(<Node> self.children[i]).tensors(rows, batch, torch)
+                      for i in range(self.count)])
 
     cdef object read(self, const int32_t* discrete, const float* continuous):
         cdef Py_ssize_t i
@@ -172,8 +173,9 @@ cdef Node compile_node(table, str name, make_leaf):
 
 @cython.final
 cdef class ArrayLeaf(Node):
-    def __init__(self, leaf, str name):
+    def __init__(self, leaf, str name, Py_ssize_t unit):
         self.where = place(name, leaf.path)
+        self.unit = unit
         self.dtype = leaf.dtype
         self.shape = leaf.shape
         self.offset = leaf.offset
@@ -279,15 +281,14 @@ cdef class ArrayLeaf(Node):
     cdef object views(self, object record):
         return record
 
-    cdef object tensors(self, object rows, object torch):
-        cdef Py_ssize_t size = rows.element_size()
-        dtype, shape = getattr(torch, self.dtype.name), rows.shape[:rows.ndim - 1] + self.shape
+    cdef object tensors(self, object rows, object batch, object torch):
+        dtype = getattr(torch, self.dtype.name)
         if self.nbytes == 0:      # torch views no empty row as another dtype
-            return rows.new_empty(shape, dtype=dtype)
-        part = rows.narrow(-1, self.offset // size, self.nbytes // size)
+            return rows.new_empty(batch + self.shape, dtype=dtype)
+        part = rows.narrow(-1, self.offset // self.unit, self.nbytes // self.unit)
         if dtype != rows.dtype:
             part = part.view(dtype)
-        return part.view(shape)
+        return part if self.ndim == 1 else part.view(batch + self.shape)
 
 
 @cython.final
@@ -332,9 +333,11 @@ cdef class SpaceTree:
         self.row_size = self.dtype.itemsize
         self.flat_space = flat_observation_space(space, self.dtype, self.leaves)
         self.record = np.dtype([("row", self.dtype)])
-        self.root = compile_node(table, name, ArrayLeaf)
-        self.flat_row = ArrayLeaf(
-            Leaf((), space, 0, self.flat_space.dtype, self.flat_space.shape), name)
+        flat = self.flat_space.dtype
+        self.root = compile_node(table, name,
+                                 lambda leaf, name: ArrayLeaf(leaf, name, flat.itemsize))
+        self.flat_row = ArrayLeaf(Leaf((), space, 0, flat, self.flat_space.shape), name,
+                                  flat.itemsize)
 
     def __reduce__(self):
         return type(self), (self.space, self.name)
@@ -400,7 +403,7 @@ cdef class SpaceTree:
             return rows
         if torch is not None:
             try:
-                return self.root.tensors(rows, torch)
+                return self.root.tensors(rows, rows.shape[:batch_ndim], torch)
             except RuntimeError as error:
                 raise ValueError(f"rows: torch cannot view them as {self.dtype}: {error}; "
                                  "make them contiguous") from error
