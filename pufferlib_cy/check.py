@@ -1,9 +1,10 @@
-"""Look for faults in a native environment by playing it: `check` tells them in words.
+"""Look for faults in an environment by playing it: `check` tells them in words.
 
-The environment is played by random legal actions in its checked build, where the core looks at all
-that it writes. Then it is played in ways that must not make a difference: again, by several
+A native environment is played by random legal actions in its checked build, where the core looks
+at all that it writes. Then it is played in ways that must not make a difference: again, by several
 threads, and alone. Whatever an environment reads that is not its own (a neighbour's memory or
-random stream, a global variable, the C library's rand) shows there.
+random stream, a global variable, the C library's rand) shows there. Python environments are played
+in `pufferlib_cy.check_python`.
 """
 
 from __future__ import annotations
@@ -12,27 +13,31 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from numpy.typing import NDArray
 
-from pufferlib_cy import build, envs
+from pufferlib_cy import build, check_python, envs
 from pufferlib_cy._core import ContractError, NativeEnv
-from pufferlib_cy.vector import VectorEnv, make
+from pufferlib_cy.vector import VectorEnv, environment_class, make
 
 ENVIRONMENTS = 5
 
 
-def check(env: str | type[NativeEnv], *, steps: int = 2000, seed: int = 0,
+def check(env: str | type[NativeEnv] | Callable[..., Any], *, steps: int = 2000, seed: int = 0,
           env_kwargs: Mapping[str, Any] | None = None) -> list[str]:
-    """Play five environments for `steps` steps, four times; return what is wrong, [] if nothing is.
+    """Play an environment for `steps` steps, four times; return what is wrong, [] if nothing is.
 
     env: as for `make`. A ``.pyx``, by its path or beside the environment's module, is compiled
         checked for this; a class, and a module that ships no source, is taken as it was compiled.
+        Five of them are played. A Python environment is played as `check_python` says.
     """
+    if not is_native(env):
+        return check_python.check(python_factory(env, env_kwargs or {}), steps=steps, seed=seed)
     kind = checked_class(env)
 
     def play(num_envs: int, first: int = 0, **arguments: Any) -> NDArray[np.uint32]:
@@ -56,6 +61,32 @@ def check(env: str | type[NativeEnv], *, steps: int = 2000, seed: int = 0,
             ("alone an environment goes another way than among others: it reads what is not its "
              "own", alone))
         if (other != expected).any()]
+
+
+def is_native(env: Any) -> TypeGuard[str | type[NativeEnv]]:
+    """Whether an environment, given as for `make`, is a native one."""
+    if isinstance(env, str) and env.endswith(".pyx"):
+        return True
+    kind = environment_class(env)
+    return isinstance(kind, type) and issubclass(kind, NativeEnv)
+
+
+def how_played(env: Any) -> str:
+    """How `check` plays an environment, for the end of a sentence."""
+    if is_native(env):
+        return f"of {ENVIRONMENTS} environments, played twice, by threads, and alone"
+    return "played by two new environments, by a used one, and beside another"
+
+
+def python_factory(env: str | Callable[..., Any],
+                   env_kwargs: Mapping[str, Any]) -> Callable[[], Any]:
+    """What makes a Python environment; Gymnasium's own checks stay out of it."""
+    if isinstance(env, str) and ":" not in env:
+        env_kwargs = {"disable_env_checker": True, **env_kwargs}
+    kind = environment_class(env)
+    if isinstance(kind, list):
+        raise TypeError("env: check plays one environment, but got a list of callables")
+    return partial(kind, **env_kwargs)
 
 
 def checked_class(env: str | type[NativeEnv]) -> Callable[..., NativeEnv]:

@@ -237,8 +237,8 @@ def build(args: Sequence[str]) -> int:
 
 def check(args: Sequence[str]) -> int:
     """Play an environment and tell what is wrong with it."""
-    from pufferlib_cy.check import ENVIRONMENTS
     from pufferlib_cy.check import check as find_faults
+    from pufferlib_cy.check import how_played
     from pufferlib_cy.flags import check_flags
 
     flags = check_flags(args)
@@ -247,8 +247,7 @@ def check(args: Sequence[str]) -> int:
         print(f"{flags.env}: {finding}")
     if findings:
         return FOUND
-    print(f"{flags.env}: nothing wrong in {flags.steps:,} steps of {ENVIRONMENTS} environments, "
-          "played twice, by threads, and alone")
+    print(f"{flags.env}: nothing wrong in {flags.steps:,} steps {how_played(flags.env)}")
     return 0
 
 

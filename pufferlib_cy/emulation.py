@@ -42,13 +42,19 @@ class Blueprint:
 def adapt(env: Any) -> Any:
     """The environment, with PettingZoo's turn-based interface turned into the parallel one.
 
-    Raises TypeError for what is no environment.
+    Raises TypeError for what is no environment, ValueError for one whose agents do not act at the
+    same time.
     """
     if isinstance(env, gymnasium.Env) or _is_parallel(env):
         return env
     if hasattr(env, "agent_selection") or hasattr(env, "agent_iter"):
         from pettingzoo.utils.conversions import aec_to_parallel
 
+        if not env.metadata.get("is_parallelizable"):
+            raise ValueError(
+                f"{env}: its agents act by turns (metadata['is_parallelizable'] is not True), but "
+                "in rows every agent acts in every step. PettingZoo's turn_based_aec_to_parallel "
+                "makes an environment whose agents may wait (see docs/emulation.md)")
         return aec_to_parallel(env)
     raise TypeError("env: expected a gymnasium.Env or a PettingZoo environment, got "
                     f"{env!r:.60} ({type(env).__name__})")

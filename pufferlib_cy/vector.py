@@ -507,7 +507,7 @@ def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[...
 
     Raises ValueError or TypeError for arguments that make no sense, naming the argument.
     """
-    kind = _environment_class(env)
+    kind = environment_class(env)
     E = len(kind) if isinstance(kind, list) else 1
     if num_envs is not None:
         E = _count("num_envs", num_envs)
@@ -549,7 +549,7 @@ def _count(name: str, value: Any) -> int:
 Kind = type[NativeEnv] | Callable[..., Any] | list[Callable[..., Any]]
 
 
-def _environment_class(env: Any) -> Kind:
+def environment_class(env: Any) -> Kind:
     """What constructs the environments: a NativeEnv subclass for all, a callable that gives a
     Python environment, or a list of such callables."""
     if isinstance(env, str):
@@ -564,7 +564,7 @@ def _environment_class(env: Any) -> Kind:
                 raise ValueError(f"env: {error}") from error
             return partial(gymnasium.make, env)
         if native.find(env):
-            return _environment_class(native.load(env))
+            return environment_class(native.load(env))
         names = native.names()
         near = difflib.get_close_matches(env, [*names, *gymnasium.registry], n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
