@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from numpy.typing import NDArray
@@ -81,11 +82,11 @@ def how_played(env: Any) -> str:
 def python_factory(env: str | Callable[..., Any],
                    env_kwargs: Mapping[str, Any]) -> Callable[[], Any]:
     """What makes a Python environment; Gymnasium's own checks stay out of it."""
-    if isinstance(env, str) and ":" not in env:
-        env_kwargs = {"disable_env_checker": True, **env_kwargs}
     kind = environment_class(env)
     if isinstance(kind, list):
         raise TypeError("env: check plays one environment, but got a list of callables")
+    if isinstance(kind, partial) and kind.func is gymnasium.make:
+        kind = partial(kind, disable_env_checker=True)
     return partial(kind, **env_kwargs)
 
 
