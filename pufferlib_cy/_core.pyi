@@ -25,6 +25,9 @@ def raise_fault(environment: int, error: BaseException) -> NoReturn: ...
 class ContractError(RuntimeError): ...
 
 class NativeEnv:
+    # A subclass may compute them: then they are properties.
+    render_fps: float | None
+    action_names: tuple[str, ...]
     def __init__(self, observation_space: Space[Any], action_space: Space[Any], state_size: int,
                  agents_per_env: int = 1, action_masks: bool = False,
                  stats: Sequence[str] = (), observation_size: int = 0) -> None: ...

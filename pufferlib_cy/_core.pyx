@@ -182,9 +182,14 @@ cdef class NativeEnv:
 
     def close(self):
         """Give back what the environments hold beside memory. Called once, at the end."""
+    # Steps per second at which it looks right; None: it takes turns, and waits for its player.
+    render_fps = None
+    # Names of the discrete actions, for those who play it with the keyboard; or none.
+    action_names = ()
 
     def render(self, Py_ssize_t environment):
-        """A picture of one environment: uint8 (height, width, 3), RGB. For a subclass to give."""
+        """A picture of one environment: uint8 (height, width, 3), RGB. For a subclass to give; a
+        vector environment whose environments have none draws their `ansi` or observations."""
         raise NotImplementedError(f"{type(self).__name__} does not draw itself: it has no render")
 
     def ansi(self, Py_ssize_t environment):

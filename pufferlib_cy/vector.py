@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pufferlib_cy import emulation
 from pufferlib_cy import envs as native
+from pufferlib_cy import pictures
 from pufferlib_cy._core import Engine, NativeEnv
 from pufferlib_cy._emulation import GymnasiumEnvs, ParallelEnvs, PythonEnvs
 from pufferlib_cy._spaces import ActionTree, SpaceTree
@@ -67,6 +68,9 @@ class VectorEnv:
     space_tree, action_tree: how these two become one another.
     num_workers: threads that step, the caller among them.
     autoreset: "same_step", "next_step" or "disabled".
+    stat_names: of the environment's own statistics, see `episode_stats`.
+    action_names: of its discrete actions, in order; () if it has no names for them.
+    render_fps: steps per second at which it looks right; None: it takes turns.
     """
 
     backend: str
@@ -94,6 +98,9 @@ class VectorEnv:
         self.single_action_space: Space[Any] = env.action_tree.flat_space
         self.env_observation_space: Space[Any] = env.observation_space
         self.env_action_space: Space[Any] = env.action_space
+        self.stat_names = env.stat_names
+        self.action_names = env.action_names
+        self.render_fps = env.render_fps
         self._seed = seed
         self._copy = copy
         # Only Python environments have infos, or can do without a seed.
@@ -243,15 +250,23 @@ class VectorEnv:
             stats.update({name: total / ends for name, total in zip(names, own, strict=True)})
         return stats
 
+    @property
+    def finished(self) -> NDArray[np.float64]:
+        """float64 (E, 4 + statistics): sums over the episodes that ended since `episode_stats` was
+        last called, per environment: agents' episodes, their returns, their lengths, environments'
+        episodes, the environment's own statistics."""
+        return self._given(self._engine.finished)
+
     def render(self, environment: int = 0) -> NDArray[np.uint8]:
-        """A picture of one environment: uint8 (height, width, 3)."""
-        env, i = self._find(environment)
-        return env.render(i)
+        """A picture of one environment: uint8 (height, width, 3), RGB.
+
+        Where it does not draw itself, of its text or its observation (see `pufferlib_cy.pictures`).
+        """
+        return pictures.render(*self._find(environment), self._first_observation(environment))
 
     def ansi(self, environment: int = 0) -> str:
-        """A picture of one environment in characters."""
-        env, i = self._find(environment)
-        return env.ansi(i)
+        """A picture of one environment in characters; where it has none, its observation."""
+        return pictures.ansi(*self._find(environment), self._first_observation(environment))
 
     def save_state(self) -> dict[str, NDArray[Any]]:
         """All that decides what the environments do next, and the rows as they stand: copies.
@@ -350,6 +365,11 @@ class VectorEnv:
                 return env, environment
             environment -= env.num_envs
         raise AssertionError("the counts of the environments do not add up")
+
+    def _first_observation(self, environment: int) -> NDArray[Any]:
+        """Of the first agent of an environment."""
+        observations = _slot(self._observations, self._engine.steps)
+        return np.asarray(observations[environment * self.agents_per_env])
 
     @property
     def bytes_per_env(self) -> float:
@@ -602,14 +622,14 @@ def _construct(kind: Kind, num_envs: int, env_kwargs: Any,
         raise ValueError("max_agents: is for PettingZoo environments; a native environment has "
                          "agents_per_env slots, as its class says")
     if env_kwargs is None or isinstance(env_kwargs, Mapping):
-        return [kind(**(env_kwargs or {}))], [num_envs]
+        return [_instance(kind, env_kwargs or {})], [num_envs]
     environments: list[NativeEnv] = []
     counts: list[int] = []
     for i, kwargs in enumerate(env_kwargs):
         if i and kwargs == env_kwargs[i - 1]:
             counts[-1] += 1
         else:
-            environments.append(kind(**kwargs))
+            environments.append(_instance(kind, kwargs))
             counts.append(1)
     return environments, counts
 
@@ -635,3 +655,15 @@ def _construct_python(kind: Any, num_envs: int, env_kwargs: Any,
         for env in envs:
             env.close()
         raise
+
+
+def _instance(kind: Callable[..., NativeEnv], kwargs: Mapping[str, Any]) -> NativeEnv:
+    """An instance of the class; a ValueError that names the arguments it does not take."""
+    try:
+        return kind(**kwargs)
+    except (TypeError, OverflowError) as error:
+        if not kwargs:
+            raise
+        given = ", ".join(f"{name}={value!r}" for name, value in kwargs.items())
+        raise ValueError(f"env_kwargs: {getattr(kind, '__name__', kind)}({given}): {error}") from (
+            error)

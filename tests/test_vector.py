@@ -505,15 +505,6 @@ def test_state_of_another_kind_is_refused():
             other.load_state(vec.save_state())
 
 
-def test_environments_that_do_not_draw_themselves_say_so(native):
-    with make(native["faulty"].Faulty) as vec:
-        for draw in (vec.render, vec.ansi):
-            with pytest.raises(NotImplementedError, match="Faulty does not draw itself"):
-                draw()
-        with pytest.raises(IndexError, match="environment 1 of 1"):
-            vec.render(1)
-
-
 def test_memory_per_environment():
     with make("cartpole", 1024) as vec:
         assert vec.bytes_per_env < 200

@@ -45,6 +45,8 @@ cdef class Acrobot(NativeEnv):
     steps truncate (both, if they meet).
     """
     cdef int max_steps
+    action_names = ("left", "none", "right")
+    render_fps = 15
 
     def __init__(self, int max_steps=500):
         if max_steps < 1:

@@ -97,6 +97,7 @@ cdef class Breakout(NativeEnv):
     """
     cdef int frameskip
     cdef int max_ticks
+    action_names = ("stay", "left", "right")
 
     def __init__(self, int frameskip=4, int max_ticks=108_000):
         if frameskip < 1:
@@ -107,6 +108,11 @@ cdef class Breakout(NativeEnv):
         self.max_ticks = max_ticks
         super().__init__(Box(-1.0, 1.0, (OBSERVATION,), np.float32), Discrete(3), sizeof(State),
                          stats=("score",))
+
+    @property
+    def render_fps(self):
+        """60 ticks a second."""
+        return 60.0 / self.frameskip
 
     cdef void run(self, Slice* slice) noexcept nogil:
         cdef Rows rows = first_rows(slice)

@@ -72,6 +72,7 @@ cdef class Connect4(NativeEnv):
     the top, 7 columns), the other's stones likewise, and 1 if it is the agent's move. When the
     game is over nobody moves. Statistics: score and wins (1 or 0) of agent 0.
     """
+    action_names = (*map("column {}".format, range(COLUMNS)), "pass")
     cdef bint scripted
 
     def __init__(self, str opponent="scripted"):

@@ -10,6 +10,7 @@ from gymnasium.spaces import Box, Discrete
 cdef struct State:
     int goal          # the digit to repeat at the end
     int shown         # observations shown in this episode
+    int digit         # the one in the last of them; -1: none
 
 
 @cython.final
@@ -42,23 +43,34 @@ cdef class Memory(NativeEnv):
     cdef inline void reset(self, State* state, Rows* rows) noexcept nogil:
         state.goal = uniform_int(rows.rng, self.digits)
         state.shown = 1
-        self.show(<float*> rows.observations, state.goal, True, False)
+        self.show(state, <float*> rows.observations, state.goal, True, False)
 
     cdef inline void step(self, State* state, Rows* rows) noexcept nogil:
         if state.shown == self.delay + 2:             # the action answers the last observation
             rows.rewards[0] = 1.0 if rows.actions[0] == state.goal else -1.0
             rows.terminations[0] = True
-            self.show(<float*> rows.observations, -1, False, False)
+            self.show(state, <float*> rows.observations, -1, False, False)
         elif state.shown == self.delay + 1:
-            self.show(<float*> rows.observations, -1, False, True)
+            self.show(state, <float*> rows.observations, -1, False, True)
         else:
-            self.show(<float*> rows.observations, uniform_int(rows.rng, self.digits), False, False)
+            self.show(state, <float*> rows.observations, uniform_int(rows.rng, self.digits), False,
+                      False)
         state.shown += 1
 
-    cdef inline void show(self, float* observation, int digit, bint is_goal,
+    cdef inline void show(self, State* state, float* observation, int digit, bint is_goal,
                           bint answer) noexcept nogil:
+        state.digit = digit
         memset(observation, 0, (self.digits + 2) * sizeof(float))
         if digit >= 0:
             observation[digit] = 1.0
         observation[self.digits] = is_goal
         observation[self.digits + 1] = answer
+
+    def ansi(self, Py_ssize_t environment):
+        """What the last observation shows, in words."""
+        cdef State* state = <State*> self.state_of(environment)
+        if state.shown == 1:
+            return f"remember {state.digit}\n"
+        if state.digit >= 0:
+            return f"not {state.digit}\n"
+        return "which was it?\n" if state.shown == self.delay + 2 else "the end\n"

@@ -36,6 +36,8 @@ cdef class MountainCar(NativeEnv):
     """
     cdef double goal_velocity
     cdef int max_steps
+    action_names = ("left", "none", "right")
+    render_fps = 30
 
     def __init__(self, double goal_velocity=0.0, int max_steps=200):
         if not goal_velocity <= MAX_SPEED:

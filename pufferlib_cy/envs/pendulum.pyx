@@ -36,6 +36,7 @@ cdef class Pendulum(NativeEnv):
     """
     cdef double gravity_term                  # rad/s^2 at an angle of 90 degrees
     cdef int max_steps
+    render_fps = 30
 
     def __init__(self, double g=10.0, int max_steps=200):
         if not isfinite(g):

@@ -60,6 +60,7 @@ cdef class Pong(NativeEnv):
     cdef bint two_player
     cdef int frameskip
     cdef int max_frames
+    action_names = ("stay", "up", "down")
 
     def __init__(self, int frameskip=8, bint two_player=False, int max_frames=108_000):
         if frameskip < 1:
@@ -71,6 +72,11 @@ cdef class Pong(NativeEnv):
         self.max_frames = max_frames
         super().__init__(Box(0.0, 1.0, (8,), np.float32), Discrete(3), sizeof(State),
                          agents_per_env=1 + two_player, stats=("score",))
+
+    @property
+    def render_fps(self):
+        """60 frames a second."""
+        return 60.0 / self.frameskip
 
     cdef void run(self, Slice* slice) noexcept nogil:
         cdef Rows rows = first_rows(slice)

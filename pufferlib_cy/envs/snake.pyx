@@ -68,6 +68,8 @@ cdef class Snake(NativeEnv):
     cdef Py_ssize_t stride    # cells of one row of the map with its border, `vision` wide
     cdef Py_ssize_t area      # cells of the map with its border
     cdef Py_ssize_t[4] offsets  # cells from one to the next, by Action
+    action_names = ("up", "down", "left", "right")
+    render_fps = 10
 
     def __init__(self, Py_ssize_t num_snakes=256, Py_ssize_t width=640, Py_ssize_t height=360,
                  Py_ssize_t num_food=4096, Py_ssize_t vision=VISION, Py_ssize_t max_ticks=1000):

@@ -22,6 +22,7 @@ cdef class Squared(NativeEnv):
     Reaching it gives 1, leaving the grid or taking more than 3 * size steps gives -1; each ends the
     episode. Observation: uint8 (size * size,), 0 empty, 1 agent, 2 target."""
     cdef int size
+    action_names = ("stay", "down", "up", "left", "right")
 
     def __init__(self, int size=11):
         if size < 2:
@@ -44,9 +45,8 @@ cdef class Squared(NativeEnv):
         state.target += state.target >= state.y * self.size + state.x   # any but the centre
 
     cdef inline void step(self, State* state, Rows* rows) noexcept nogil:
-        cdef int action = rows.actions[0]
-        cdef int y = state.y + (action == DOWN) - (action == UP)
-        cdef int x = state.x + (action == RIGHT) - (action == LEFT)
+        cdef int y = state.y + (rows.actions[0] == DOWN) - (rows.actions[0] == UP)
+        cdef int x = state.x + (rows.actions[0] == RIGHT) - (rows.actions[0] == LEFT)
         state.ticks += 1
         if not (0 <= y < self.size and 0 <= x < self.size) or state.ticks > 3 * self.size:
             rows.rewards[0], rows.terminations[0] = -1.0, True

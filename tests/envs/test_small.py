@@ -1,9 +1,11 @@
 """squared, bandit and memory: what their rules promise over many episodes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from pufferlib_cy import make
+from pufferlib_cy import envs, make
 
 
 def play(vec, policy, steps):
@@ -45,6 +47,12 @@ def test_squared_ends_after_three_times_its_size():
             _, rewards, terminations, _, _ = vec.step([0] * 4)
             assert terminations.all() == (k == 34)
         assert (rewards == -1).all()
+
+
+def test_squared_is_short():
+    """As the template it shows how little an environment needs."""
+    source = Path(envs.__file__).with_name("squared.pyx").read_text()
+    assert len(source.splitlines()) <= 60
 
 
 def test_squared_refuses_a_grid_without_room():
