@@ -8,7 +8,7 @@ between versions of the code use the pyperf suite in ``perf/``.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -45,14 +45,16 @@ def worker_counts(cores: int) -> list[int]:
 
 
 def bench(env: str, num_envs: Sequence[int], num_workers: Sequence[int] | None, *, rounds: int,
-          seconds: float, seed: int, progress: Callable[[int], None]) -> list[Timing]:
+          seconds: float, seed: int, progress: Callable[[int], None],
+          env_kwargs: Mapping[str, Any] | None = None) -> list[Timing]:
     """Measure every way, `seconds` each in each of `rounds`; `progress` is told the rounds done.
 
     `num_workers`: of the threads backend; None: `worker_counts` of the cores there are.
     Raises ValueError for what `make` does not take.
     """
     workers = worker_counts(available_cores()) if num_workers is None else num_workers
-    subjects = [_Subject(make(env, E, backend=backend, num_workers=W, seed=seed), seed, seconds)
+    subjects = [_Subject(make(env, E, backend=backend, num_workers=W, seed=seed,
+                              env_kwargs=env_kwargs), seed, seconds)
                 for E in num_envs
                 for backend, W in [("serial", 1), *(("threads", W) for W in workers)]]
     try:

@@ -1,25 +1,37 @@
 """The flags of the command line: what each command takes, and the help that teaches it."""
 
 import io
+import json
 import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
 from pufferlib_cy import make
+from pufferlib_cy.arguments import parse_arguments
 
 if TYPE_CHECKING:
     from pufferlib_cy.train import TrainConfig
 
 T = TypeVar("T")
 HELP = {"-h", "--help"}
+MOST_FPS = 1000
 Env = tyro.conf.Positional[Annotated[str, tyro.conf.arg(
     metavar="ENV", help="An environment's name (see puffer-cy list), or path/to/NAME.pyx.",
     help_behavior_hint="")]]
+EnvKwargs = Annotated[
+    dict[str, Any],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*", metavar="NAME=VALUE", instance_from_str=parse_arguments,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda given: [f"{k}={json.dumps(v)}" for k, v in given.items()]),
+    tyro.conf.arg(help="Arguments of the environment's constructor, such as frameskip=4 "
+                       "two_player=true.", help_behavior_hint=lambda default:
+                  f"(default: {default})" if default else "")]
 SummaryJson = Annotated[Path | None, tyro.conf.arg(
     metavar="FILE", help="Write the result there as one JSON object when the command ends.",
     help_behavior_hint="")]
@@ -38,11 +50,25 @@ examples:
   puffer-cy train cartpole --plain --summary-json summary.json | tee log.txt"""
 
 EVAL = """\
-Play whole episodes with the policy of a checkpoint and print mean return and length.
+Play whole episodes with the policy of a checkpoint and print mean return and length. With --render,
+watch the first of them: in the terminal (ansi), in a window (human), or later in a file (gif, mp4).
+"--checkpoint random" takes random actions, to look at an environment before training on it.
 
 examples:
   puffer-cy eval cartpole --checkpoint checkpoints/NAME
-  puffer-cy eval cartpole --checkpoint checkpoints/NAME --episodes 1000 --no-deterministic"""
+  puffer-cy eval cartpole --checkpoint checkpoints/NAME --episodes 1000 --no-deterministic
+  puffer-cy eval squared --checkpoint checkpoints/NAME --render gif --out squared.gif
+  puffer-cy eval pong --checkpoint random --episodes 1 --render ansi"""
+
+PLAY = """\
+Play an environment yourself, with the keyboard in the terminal. Games go on in their own time, or
+with every key if they take turns. Digits are the actions; arrows and wasd are those called up,
+down, left and right. r starts again, q quits.
+
+examples:
+  puffer-cy play squared
+  puffer-cy play breakout --fps 10
+  puffer-cy play snake --env-kwargs num_snakes=1 width=38 height=16 num_food=20"""
 
 BENCH = """\
 Step an environment with random actions, without a policy, in the ways that make sense on this
@@ -86,7 +112,10 @@ class EvalFlags:
     env: Env
 
     checkpoint: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """The checkpoint's directory; puffer-cy train prints it."""
+    """The checkpoint's directory; puffer-cy train prints it. Or "random": random actions."""
+
+    env_kwargs: EnvKwargs = field(default_factory=dict)
+    """Over those of the checkpoint."""
 
     episodes: int = 100
     """Episodes to play."""
@@ -100,7 +129,37 @@ class EvalFlags:
     device: str = "cpu"
     """Torch device of the policy."""
 
+    render: Annotated[Literal["ansi", "human", "gif", "mp4"] | None,
+                      tyro.conf.arg(help_behavior_hint="")] = None
+    """Watch the first environment's episode: in the terminal, in a window, or in the file --out."""
+
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """The file for --render gif (NAME.gif) or mp4 (NAME.mp4)."""
+
+    fps: Annotated[float | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Steps per second that are shown. Without it: the environment's own rate, or 4 if it takes
+    turns. A GIF has 50 at most."""
+
+    max_frames: int = 1000
+    """Steps that are shown at most."""
+
     summary_json: SummaryJson = None
+
+
+@dataclass(frozen=True)
+class PlayFlags:
+    """Of `puffer-cy play`."""
+
+    env: Env
+
+    env_kwargs: EnvKwargs = field(default_factory=dict)
+
+    fps: Annotated[float | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Steps per second. Without it: the environment's own rate, or a step for every key if it
+    takes turns."""
+
+    seed: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Seeds the environment. Without it: another game every time."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +167,8 @@ class BenchFlags:
     """Of `puffer-cy bench`."""
 
     env: Env
+
+    env_kwargs: EnvKwargs = field(default_factory=dict)
 
     num_envs: tuple[int, ...] = (64, 1024, 4096)
     """Numbers of environments to measure."""
@@ -155,6 +216,8 @@ class CheckFlags:
 
     env: Env
 
+    env_kwargs: EnvKwargs = field(default_factory=dict)
+
     steps: int = 2000
     """Steps of five environments, in each of the ways they are played."""
 
@@ -182,7 +245,32 @@ class TrainFlags:
 
 def eval_flags(args: Sequence[str]) -> EvalFlags:
     """The flags of `puffer-cy eval`; ValueError if they make no sense."""
-    return parse(EvalFlags, "eval", EVAL, args)
+    flags = parse(EvalFlags, "eval", EVAL, args)
+    if flags.render in ("gif", "mp4"):
+        ending = f".{flags.render}"
+        if flags.out is None or flags.out.suffix != ending:
+            raise ValueError(f"--render {flags.render} needs --out NAME{ending}"
+                             f"{'' if flags.out is None else f', not {flags.out}'}")
+    elif flags.out is not None:
+        raise ValueError(f"--out {flags.out}: say what to write there, --render gif or --render "
+                         "mp4")
+    check_fps(flags.fps)
+    if flags.max_frames < 1:
+        raise ValueError(f"--max-frames {flags.max_frames}: expected at least 1")
+    return flags
+
+
+def play_flags(args: Sequence[str]) -> PlayFlags:
+    """The flags of `puffer-cy play`; ValueError if they make no sense."""
+    flags = parse(PlayFlags, "play", PLAY, args)
+    check_fps(flags.fps)
+    return flags
+
+
+def check_fps(fps: float | None) -> None:
+    """ValueError for a rate that cannot be."""
+    if fps is not None and not 0.0 < fps <= MOST_FPS:
+        raise ValueError(f"--fps {fps:g}: expected more than 0, and {MOST_FPS} at most")
 
 
 def new_env_flags(args: Sequence[str]) -> NewEnvFlags:
@@ -222,6 +310,7 @@ def train_flags(args: Sequence[str]) -> tuple[TrainFlags, "TrainConfig"]:
     @dataclass(frozen=True)
     class Settings(TrainConfig):
         env: tyro.conf.Suppress[str]          # the positional argument stands for it
+        env_kwargs: EnvKwargs = field(default_factory=dict)
 
     @dataclass(frozen=True)
     class Flags(TrainFlags):
@@ -231,15 +320,18 @@ def train_flags(args: Sequence[str]) -> tuple[TrainFlags, "TrainConfig"]:
         """Parse with `config` as the flags' defaults."""
         settings = {field.name: getattr(config, field.name) for field in fields(TrainConfig)}
         flags = parse(Flags, "train", TRAIN, args, Flags(training=Settings(**settings)))
-        return flags, TrainConfig(**vars(flags.training) | {"env": flags.env})
+        env_kwargs = config.env_kwargs | flags.training.env_kwargs
+        return flags, TrainConfig(**vars(flags.training) | {"env": flags.env,
+                                                            "env_kwargs": env_kwargs})
 
     # Only the flags tell which files the other defaults come from: so they are read twice.
-    flags, _ = parse_over(TrainConfig(""), [arg for arg in args if arg not in HELP])
-    if flags.env:
-        make(flags.env).close()               # an unknown one is told before anything else
+    flags, given = parse_over(TrainConfig(""), [arg for arg in args if arg not in HELP])
+    loaded = load_config(flags.env, file=flags.config)
+    if flags.env:                             # an unknown one is told before anything else
+        make(flags.env, env_kwargs=loaded.env_kwargs | given.env_kwargs).close()
     elif not HELP & set(args):
         raise ValueError("name an environment: puffer-cy train ENV (see puffer-cy list)")
-    return parse_over(load_config(flags.env, file=flags.config), args)
+    return parse_over(loaded, args)
 
 
 def parse(kind: type[T], command: str, description: str, args: Sequence[str],

@@ -61,13 +61,14 @@ def load(name: str) -> type:
 
 def beside(name: str, suffix: str) -> Path | None:
     """The file with that suffix beside the module of the environment called `name`, if there is
-    one: ".pyx" is its source, ".toml" its training settings."""
-    found = find(name)
-    if found is None:
-        return None
-    file = _import(name, found[0]).__file__
-    assert file is not None
-    path = Path(file).with_name(found[0].rpartition(".")[2] + suffix)
+    one: ".pyx" is its source, ".toml" its training settings. Those of Gymnasium's environments are
+    here."""
+    if (found := find(name)) is None:
+        path = Path(__file__).parent / f"{name}{suffix}"
+    else:
+        file = _import(name, found[0]).__file__
+        assert file is not None
+        path = Path(file).with_name(found[0].rpartition(".")[2] + suffix)
     return path if path.is_file() else None
 
 

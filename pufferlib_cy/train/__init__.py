@@ -8,7 +8,7 @@ try:
     from pufferlib_cy.train import checkpoint
     from pufferlib_cy.train.checkpoint import CheckpointError
     from pufferlib_cy.train.config import ConfigError, TrainConfig, load_config
-    from pufferlib_cy.train.evaluate import EvalSummary, evaluate
+    from pufferlib_cy.train.evaluate import EvalSummary, Spread, evaluate, random_policy
     from pufferlib_cy.train.policies import MLP, Policy
     from pufferlib_cy.train.ppo import NonFiniteError, TrainSummary, train
     from pufferlib_cy.train.report import Observer, Report
@@ -20,5 +20,6 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "MLP", "CheckpointError", "ConfigError", "EvalSummary", "NonFiniteError", "Observer", "Policy",
-    "Report", "TrainConfig", "TrainSummary", "checkpoint", "evaluate", "load_config", "train",
+    "Report", "Spread", "TrainConfig", "TrainSummary", "checkpoint", "evaluate", "load_config",
+    "random_policy", "train",
 ]

@@ -11,7 +11,8 @@ import math
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
-from pufferlib_cy import NativeEnv, make
+from pufferlib_cy import NativeEnv, envs, make
 from pufferlib_cy.train.config import ConfigError, TrainConfig
 from pufferlib_cy.train.policies import MLP, Policy
 
@@ -40,7 +41,7 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """What `load` gives."""
 
-    config: TrainConfig
+    config: TrainConfig           # of the run, but the env_kwargs are those of the one to play
     steps: int                    # that the policy was trained for
     policy: Policy
 
@@ -83,10 +84,12 @@ def save(path: Path, policy: Policy, config: TrainConfig, steps: int,
 
 
 def load(path: Path, env: str | type[NativeEnv] | None = None, *,
-         device: str = "cpu") -> Checkpoint:
+         env_kwargs: Mapping[str, Any] | None = None, device: str = "cpu") -> Checkpoint:
     """Read the checkpoint in the directory `path`, its policy ready for an environment.
 
-    env: the one to play, by default the one it was trained on; its spaces must be the same.
+    env: the one to play, by default the one it was trained on; its spaces must be the same. A name
+        of the package's, or a ``.pyx`` of the same name, wherever it lies now.
+    env_kwargs: arguments of its constructor that are to be other than those of the run.
 
     Raises CheckpointError, naming the path, if there is no checkpoint, it is damaged, of a later
     format, or of another environment or other spaces.
@@ -99,9 +102,10 @@ def load(path: Path, env: str | type[NativeEnv] | None = None, *,
         spaces = description["observation_space"], description["action_space"]
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged checkpoint: {error!r}") from error
-    if isinstance(env, str) and env != trained_on:
+    if isinstance(env, str) and source_name(env) != source_name(trained_on):
         raise CheckpointError(f"{path}: trained on {trained_on!r}, not on {env!r}")
-    with make(trained_on if env is None else env) as vec:
+    config = replace(config, env_kwargs=config.env_kwargs | dict(env_kwargs or {}))
+    with make(trained_on if env is None else env, env_kwargs=config.env_kwargs) as vec:
         observation_space, action_space = vec.single_observation_space, vec.single_action_space
     for kind, space, trained in zip(("observation", "action"), (observation_space, action_space),
                                     spaces, strict=True):
@@ -114,6 +118,16 @@ def load(path: Path, env: str | type[NativeEnv] | None = None, *,
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path / WEIGHTS}: damaged checkpoint: {error}") from error
     return Checkpoint(config, steps, policy.to(device).eval())
+
+
+def source_name(env: str) -> str:
+    """What stays when an environment moves: its name, or of a path the file's. A file that is the
+    source of one of the package's environments has that one's name."""
+    path = Path(env)
+    if path.suffix != ".pyx":
+        return env
+    packaged = Path(envs.__file__).with_name(path.name)
+    return path.stem if packaged.exists() and path.resolve() == packaged.resolve() else path.name
 
 
 def unused_path(directory: Path, name: str) -> Path:

@@ -2,8 +2,9 @@
 
 Later layers win: the defaults below, the environment's own TOML file (beside its module, as
 ``envs/<env>.toml`` in the package), a TOML file of the user's, environment variables
-(``PUFFER_TOTAL_TIMESTEPS=1000000``), and on the command line flags. The files are flat: one
-``field = value`` per line.
+(``PUFFER_TOTAL_TIMESTEPS=1000000``), and on the command line flags. The files have one
+``field = value`` per line, and the arguments of the environment's constructor in a table
+``[env_kwargs]``, which the layers fill together.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import shlex
 import sys
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pufferlib_cy.arguments import is_plain, parse_arguments
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -42,12 +46,20 @@ class TrainConfig:
     env: str
     """Name of the environment."""
 
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the environment's constructor."""
+
     total_timesteps: int = 10_000_000
     """Environment steps (of live agents) after which training ends."""
 
     target_return: float | None = None
-    """Mean return at which the environment counts as solved. Training ends early once evaluation
-    episodes confirm it with a margin that leaves little to chance. None: train to the end."""
+    """Mean of target_stat at which the environment counts as solved. Training ends early once
+    evaluation episodes confirm it with a margin that leaves little to chance. None: train to the
+    end."""
+
+    target_stat: str = "episode_return"
+    """The statistic that target_return is about: episode_return, episode_length or one of the
+    environment's own, such as pong's score."""
 
     seed: int = 1
     """Seeds the environments, the initial weights, the actions and the minibatches."""
@@ -172,13 +184,20 @@ def load_config(env: str, *, file: Path | None = None,
     settings: dict[str, Any] = {}
     own = Path(env).with_suffix(".toml") if env.endswith(".pyx") else envs.beside(env, ".toml")
     for path in ([own] if own and own.is_file() else []) + ([file] if file else []):
-        settings |= _checked(_without_env(_read_toml(path), str(path)), str(path))
+        _lay_over(settings, _checked(_without_env(_read_toml(path), str(path)), str(path)))
     for variable in sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX)):
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
         _without_env([name], variable)
         kind = _field_type(name, variable, prefix=ENVIRONMENT_PREFIX)
-        settings[name] = _convert(_parse(environ[variable], kind), kind, variable)
+        parsed = _parse(environ[variable], kind, variable)
+        _lay_over(settings, {name: _convert(parsed, kind, variable)})
     return TrainConfig(env=env, **settings)
+
+
+def _lay_over(settings: dict[str, Any], later: dict[str, Any]) -> None:
+    """Later settings win; of `env_kwargs` every argument by itself."""
+    env_kwargs = settings.get("env_kwargs", {}) | later.get("env_kwargs", {})
+    settings |= later | {"env_kwargs": env_kwargs}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -216,13 +235,18 @@ def _alternatives(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
 
 
-def _parse(text: str, kind: Any) -> Any:
+def _parse(text: str, kind: Any, source: str) -> Any:
     """The text of an environment variable as TOML would have it; `_convert` judges the rest."""
     kinds = _alternatives(kind)
     if type(None) in kinds and text.lower() in ("none", ""):
         return None
     if get_origin(kinds[0]) is tuple:
-        return [_parse(part, int) for part in text.replace(",", " ").split()]
+        return [_parse(part, int, source) for part in text.replace(",", " ").split()]
+    if get_origin(kinds[0]) is dict:
+        try:
+            return parse_arguments(shlex.split(text))
+        except ValueError as error:
+            raise ConfigError(f"{source}: {error}") from error
     if kinds[0] is bool:
         return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
     for number in (int, float):
@@ -250,6 +274,12 @@ def _convert(value: Any, kind: Any, source: str) -> Any:
         if (get_origin(choice) is tuple and isinstance(value, list)
                 and all(type(item) is int for item in value)):
             return tuple(value)
+        if get_origin(choice) is dict and isinstance(value, dict):
+            wrong = [name for name, item in value.items() if not is_plain(item)]
+            if wrong:
+                raise ConfigError(f"{source}.{wrong[0]}: expected numbers, text, true or false, or "
+                                  f"lists of them, got {value[wrong[0]]!r}")
+            return value
     raise ConfigError(f"{source}: expected {_describe(kind)}, got {value!r}")
 
 
@@ -259,4 +289,5 @@ def _describe(kind: Any) -> str:
     return " or ".join(
         " or ".join(map(repr, get_args(choice))) if get_origin(choice) is Literal
         else "a list of integers" if get_origin(choice) is tuple
+        else "a table of arguments" if get_origin(choice) is dict
         else names[choice] for choice in _alternatives(kind))

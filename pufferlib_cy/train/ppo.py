@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pufferlib_cy import make
 from pufferlib_cy.train import checkpoint
 from pufferlib_cy.train.config import TrainConfig
-from pufferlib_cy.train.evaluate import EvalSummary, evaluate
+from pufferlib_cy.train.evaluate import EvalSummary, check_target_stat, evaluate
 from pufferlib_cy.train.log import Clock, Episodes, Reporter
 from pufferlib_cy.train.policies import Assessment, Policy
 from pufferlib_cy.train.report import Observer
@@ -49,6 +49,7 @@ class TrainSummary:
     episode_return: float | None     # mean of the last training episodes; None: none ended
     episode_length: float | None
     target_return: float | None
+    target_stat: str                 # what target_return is about
     solved: bool | None              # evaluation reached target_return; None: either is None
     stopped: bool                    # by should_stop or the observer; then nothing is evaluated
     evaluation: EvalSummary | None   # of the final policy, on episodes that decided nothing
@@ -75,7 +76,8 @@ def train(config: TrainConfig, observer: Observer | None = None, *,
     """
     with torch_threads(config.torch_threads), make(
             config.env, config.num_envs, backend=config.backend,
-            num_workers=config.num_workers) as vec:
+            num_workers=config.num_workers, env_kwargs=config.env_kwargs) as vec:
+        check_target_stat(vec, config.target_stat)
         device = torch.device(config.device)
         generator = torch.Generator().manual_seed(config.seed)
         action_generator = torch.Generator(device).manual_seed(config.seed)
@@ -107,8 +109,7 @@ def train(config: TrainConfig, observer: Observer | None = None, *,
                 path, saved = save(policy, config, steps, spaces), steps
         clock.lap("other")
         reporter.report(steps, losses, last=True)
-        evaluation = None if stopped else evaluate(
-            policy, config.env, config.evaluation_episodes, evaluation_seed(config, 0))
+        evaluation = None if stopped else assess(policy, config, 0)
         return summarise(config, steps, clock, episodes, evaluation, stopped, path)
 
 
@@ -262,7 +263,7 @@ def reached_target(config: TrainConfig, episodes: Episodes) -> bool:
     """Training episodes, enough since the last time, have the target as their mean return."""
     if config.target_return is None or episodes.fresh < config.evaluation_episodes:
         return False
-    if episodes.recent()["episode_return"] < config.target_return:
+    if episodes.recent().get(config.target_stat, -math.inf) < config.target_return:
         return False
     episodes.fresh = 0
     return True
@@ -275,10 +276,16 @@ def confirms_target(policy: Policy, config: TrainConfig, attempt: int) -> bool:
     three of those the target must be passed.
     """
     assert config.target_return is not None
-    summary = evaluate(policy, config.env, config.evaluation_episodes,
-                       evaluation_seed(config, attempt))
-    margin = 3.0 * math.sqrt(2.0) * summary.std_return / math.sqrt(summary.episodes)
-    return summary.mean_return - margin >= config.target_return
+    reached = assess(policy, config, attempt).stats[config.target_stat]
+    margin = 3.0 * math.sqrt(2.0) * reached.std / math.sqrt(reached.episodes)
+    return reached.mean - margin >= config.target_return
+
+
+def assess(policy: Policy, config: TrainConfig, attempt: int) -> EvalSummary:
+    """The final evaluation (attempt 0), or one of those that confirm the target (1, 2, ...)."""
+    return evaluate(policy, config.env, config.evaluation_episodes,
+                    evaluation_seed(config, attempt), env_kwargs=config.env_kwargs,
+                    target_stat=config.target_stat)
 
 
 def evaluation_seed(config: TrainConfig, attempt: int) -> int:
@@ -298,12 +305,12 @@ def summarise(config: TrainConfig, steps: int, clock: Clock, episodes: Episodes,
     recent = episodes.recent()
     solved = None
     if evaluation is not None and config.target_return is not None:
-        solved = evaluation.mean_return >= config.target_return
+        solved = evaluation.stats[config.target_stat].mean >= config.target_return
     return TrainSummary(
         env=config.env, seed=config.seed, steps=steps, seconds=clock.seconds,
         sps=steps / clock.seconds, episode_return=recent.get("episode_return"),
         episode_length=recent.get("episode_length"), target_return=config.target_return,
-        solved=solved, stopped=stopped, evaluation=evaluation,
+        target_stat=config.target_stat, solved=solved, stopped=stopped, evaluation=evaluation,
         times=clock.shares(whole_run=True), checkpoint=str(path))
 
 

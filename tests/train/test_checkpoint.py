@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from safetensors.torch import load_file
 
+from pufferlib_cy import envs
 from pufferlib_cy.envs.cartpole import CartPole
 from pufferlib_cy.envs.squared import Squared
 from pufferlib_cy.train import CheckpointError, TrainConfig, checkpoint, ppo
 
 CONFIG = TrainConfig(env="cartpole", hidden_sizes=(8, 4))
+PACKAGED = Path(envs.__file__).parent
 SPACES = CartPole().observation_space, CartPole().action_space
 
 
@@ -98,6 +101,26 @@ def test_another_environment(saved):
     with pytest.raises(CheckpointError, match="trained on the observation space"):
         checkpoint.load(saved, Squared)
     assert checkpoint.load(saved, CartPole).steps == 123
+
+
+@pytest.mark.parametrize(("trained_on", "played", "fits"), [
+    ("./game.pyx", "game.pyx", True), ("/home/her/game.pyx", "game.pyx", True),
+    ("game.pyx", "other.pyx", False), ("squared", str(PACKAGED / "squared.pyx"), True),
+    (str(PACKAGED / "squared.pyx"), "squared", True), ("squared", "elsewhere/squared.pyx", False),
+    ("game.pyx", "game", False), ("squared", "cartpole", False),
+])
+def test_an_environment_may_move(trained_on, played, fits):
+    assert (checkpoint.source_name(trained_on) == checkpoint.source_name(played)) == fits
+
+
+def test_a_checkpoint_knows_the_constructors_arguments(tmp_path):
+    config = TrainConfig(env="squared", env_kwargs={"size": 5}, hidden_sizes=(4,))
+    spaces = Squared(5).observation_space, Squared(5).action_space
+    path = checkpoint.save(tmp_path / "one", checkpoint.make_policy(config, *spaces), config, 1,
+                           *spaces)
+    assert checkpoint.load(path).config.env_kwargs == {"size": 5}
+    with pytest.raises(CheckpointError, match="trained on the observation space"):
+        checkpoint.load(path, "squared", env_kwargs={"size": 6})
 
 
 @pytest.mark.parametrize(("one", "other"), [

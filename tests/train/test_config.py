@@ -44,6 +44,7 @@ def test_every_environment_has_settings(env):
     ("num_workers", "none", None), ("num_workers", "2", 2), ("target_return", "-3", -3.0),
     ("hidden_sizes", "64,32", (64, 32)), ("hidden_sizes", "64 32", (64, 32)),
     ("backend", "threads", "threads"), ("checkpoint_dir", "/a/b", Path("/a/b")),
+    ("target_stat", "score", "score"), ("env_kwargs", "a=1 b='\"x y\"'", {"a": 1, "b": "x y"}),
 ])
 def test_environment_variables(variable, text, value):
     config = load_config("cartpole", environ={f"PUFFER_{variable.upper()}": text})
@@ -64,6 +65,14 @@ def test_toml_types(toml):
     assert config.anneal_learning_rate is False
 
 
+def test_layers_fill_the_constructors_arguments_together(toml):
+    file = toml("num_envs = 3\n[env_kwargs]\nsize = 5\nnames = ['a', 'b']")
+    config = load_config("squared", file=file, environ={"PUFFER_ENV_KWARGS": "size=7 slow=true"})
+    assert config.env_kwargs == {"size": 7, "names": ["a", "b"], "slow": True}
+    assert load_config("squared", environ={}).env_kwargs == {}
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict())), "here") == config
+
+
 @pytest.mark.parametrize(("text", "message"), [
     ("num_env = 3", r"mine.toml: there is no setting called 'num_env'; did you mean num_envs"),
     ("env = 'x'", "mine.toml: env is not a setting"),
@@ -79,6 +88,8 @@ def test_toml_types(toml):
     ("gamma = nan", "gamma: expected at least 0, got nan"),
     ("dual_clip = 0.5", "dual_clip: expected at least 1, got 0.5"),
     ("hidden_sizes = [0]", "hidden_sizes: expected at least 1 each"),
+    ("env_kwargs = 3", "mine.toml: env_kwargs: expected a table of arguments, got 3"),
+    ("[env_kwargs]\nday = 2020-01-01", r"mine.toml: env_kwargs.day: expected numbers, text"),
 ])
 def test_wrong_files(toml, text, message):
     with pytest.raises(ConfigError, match=message):
@@ -91,6 +102,7 @@ def test_wrong_files(toml, text, message):
     ("PUFFER_HORIZON", "many", "PUFFER_HORIZON: expected an integer, got 'many'"),
     ("PUFFER_ANNEAL_LEARNING_RATE", "maybe", "RATE: expected true or false, got 'maybe'"),
     ("PUFFER_ENV", "squared", "PUFFER_ENV: env is not a setting"),
+    ("PUFFER_ENV_KWARGS", "size=1 delay=much!", "PUFFER_ENV_KWARGS: delay: expected a value as in"),
     ("PUFFER_HIDDEN_SIZES", "64,big", "PUFFER_HIDDEN_SIZES: expected a list of integers"),
 ])
 def test_wrong_variables(variable, text, message):

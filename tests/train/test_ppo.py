@@ -12,6 +12,7 @@ from train import oracle
 from pufferlib_cy.envs.squared import Squared
 from pufferlib_cy.train import (
     NonFiniteError,
+    Spread,
     TrainConfig,
     checkpoint,
     evaluate,
@@ -244,9 +245,10 @@ def test_the_target_must_be_confirmed(config, monkeypatch):
     seeds = []
 
     def steps(std):
-        def evaluate(policy, env, episodes, seed):
+        def evaluate(policy, env, episodes, seed, **_):
             seeds.append(seed)
-            return ppo.EvalSummary(episodes, 11.0, std, 0.0, 20.0, 11.0)
+            return ppo.EvalSummary(episodes, 11.0, std, 0.0, 20.0, 11.0,
+                                   {"episode_return": Spread(11.0, std, episodes)})
 
         monkeypatch.setattr(ppo, "evaluate", evaluate)
         summary = train(config)
@@ -260,6 +262,20 @@ def test_the_target_must_be_confirmed(config, monkeypatch):
     assert len(seeds) > 3
     assert len(set(seeds)) == len(seeds)
     assert min(seeds) >= 2**32
+
+
+def test_the_target_can_be_a_statistic_of_the_environments_own(tmp_path):
+    config = TrainConfig(env="breakout", env_kwargs={"max_ticks": 240}, num_envs=16, horizon=16,
+                         total_timesteps=2048, evaluation_episodes=4, hidden_sizes=(4,),
+                         target_stat="score", checkpoint_dir=tmp_path)
+    summary = train(dataclasses.replace(config, target_return=-1.0))
+    assert summary.solved
+    assert summary.steps < 2048               # confirmed on the way
+    assert summary.evaluation.stats["score"].mean == summary.evaluation.mean_return
+    assert summary.evaluation.mean_length <= 60       # of four ticks
+    assert not train(dataclasses.replace(config, target_return=1e6)).solved
+    with pytest.raises(ValueError, match="has no statistic 'scor', but episode_return, episode_le"):
+        train(dataclasses.replace(config, target_stat="scor"))
 
 
 @pytest.mark.parametrize("who", ["should_stop", "observer"])
