@@ -28,12 +28,14 @@ from pufferlib_cy import __version__, envs, make
 from pufferlib_cy.build import BuildError
 
 if TYPE_CHECKING:
-    from pufferlib_cy.flags import TrainFlags
+    from pufferlib_cy.flags import EvalFlags, TrainFlags
     from pufferlib_cy.loggers import Logger
-    from pufferlib_cy.train import Report, TrainConfig, TrainSummary
+    from pufferlib_cy.train import EvalSummary, Report, TrainConfig, TrainSummary
+    from pufferlib_cy.viewers import FirstPictures
 
 DIVERGED = FOUND = 1                               # exit codes
 REFUSED, INTERRUPTED = 2, 130
+RANDOM = "random"                                  # a checkpoint's name for there being none
 NEEDS_EXTRA = 'pip install "pufferlib_cy[train]"'
 
 USAGE = """\
@@ -42,7 +44,8 @@ puffer-cy: fast vector environments, trained
 usage: puffer-cy COMMAND ...
 
   train ENV   train a policy on an environment, with a live dashboard
-  eval ENV    play episodes with a trained policy and tell how it does
+  eval ENV    let a trained policy play, watch it or record it, and tell how it does
+  play ENV    play an environment yourself, with the keyboard
   bench ENV   steps per second and latency of the environment alone, per backend
   list        the environments there are, with their spaces
 
@@ -63,8 +66,8 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code. `argv` without the program's name."""
     command, *args = (sys.argv[1:] if argv is None else argv) or ["--help"]
-    commands = {"train": train, "eval": evaluate, "bench": bench, "list": list_environments,
-                "new-env": new_env, "build": build, "check": check}
+    commands = {"train": train, "eval": evaluate, "play": play, "bench": bench,
+                "list": list_environments, "new-env": new_env, "build": build, "check": check}
     try:
         if command in ("--help", "-h"):
             print(USAGE)
@@ -132,24 +135,55 @@ def train(args: Sequence[str]) -> int:
 
 
 def evaluate(args: Sequence[str]) -> int:
-    """Play episodes with the policy of a checkpoint."""
+    """Play episodes with the policy of a checkpoint, and show one of them."""
     from pufferlib_cy.flags import eval_flags
 
     flags = eval_flags(args)
-    make(flags.env).close()                  # an unknown one is told before torch is imported
+    # An unknown one is told before torch is imported.
+    make(flags.env, env_kwargs=flags.env_kwargs).close()
     check_summary_path(flags.summary_json)
+    if flags.out is not None:
+        check_file_path("--out", flags.out)
     from pufferlib_cy import train as training
 
     check_device(flags.device)
-    checkpoint = training.checkpoint.load(flags.checkpoint, flags.env, device=flags.device)
-    summary = training.evaluate(checkpoint.policy, flags.env, flags.episodes, flags.seed,
-                                deterministic=flags.deterministic)
-    print(f"{flags.env}: mean return {summary.mean_return:.2f}, standard deviation "
-          f"{summary.std_return:.2f}, mean length {summary.mean_length:.1f} over "
-          f"{summary.episodes} episodes")
+    policy: training.Policy
+    if str(flags.checkpoint) == RANDOM:
+        policy = training.random_policy(flags.env, flags.env_kwargs).to(flags.device)
+        env_kwargs, target_stat, deterministic = flags.env_kwargs, "episode_return", False
+    else:
+        checkpoint = training.checkpoint.load(flags.checkpoint, flags.env,
+                                              env_kwargs=flags.env_kwargs, device=flags.device)
+        policy, deterministic = checkpoint.policy, flags.deterministic
+        env_kwargs, target_stat = checkpoint.config.env_kwargs, checkpoint.config.target_stat
+    with ExitStack() as stack:
+        pictures = start_pictures(flags, env_kwargs, stack)
+        summary = training.evaluate(
+            policy, flags.env, flags.episodes, flags.seed, env_kwargs=env_kwargs,
+            deterministic=deterministic, target_stat=target_stat, watch=pictures)
+    print(eval_result(flags.env, summary))
+    if pictures is not None and flags.out is not None:
+        print(f"{flags.out}: {pictures.shown:,} pictures")
+    if pictures is not None and pictures.cut:
+        print(f"the episode that was shown went on after {pictures.shown:,} pictures; to see more "
+              "of it, --max-frames")
     if flags.summary_json:
         write_summary(flags.summary_json, summary.to_json())
     return 0
+
+
+def play(args: Sequence[str]) -> int:
+    """Let a person play an environment."""
+    from pufferlib_cy.flags import play_flags
+
+    flags = play_flags(args)
+    from pufferlib_cy import play as game
+
+    with (make(flags.env, env_kwargs=flags.env_kwargs, autoreset="disabled",
+               seed=flags.seed) as vec,
+          stop_on_signal() as should_stop):
+        game.play(vec, title=flags.env, fps=flags.fps, seed=flags.seed, should_stop=should_stop)
+    return INTERRUPTED if should_stop() else 0
 
 
 def bench(args: Sequence[str]) -> int:
@@ -172,7 +206,7 @@ def bench(args: Sequence[str]) -> int:
 
     timings = benchmark.bench(
         flags.env, flags.num_envs, flags.num_workers or None, rounds=flags.rounds,
-        seconds=flags.seconds, seed=flags.seed, progress=progress)
+        seconds=flags.seconds, seed=flags.seed, progress=progress, env_kwargs=flags.env_kwargs)
     table = Table("envs", "backend", "workers", "steps/s", "±", "serial", "p50 µs", "p90", "p99",
                   "max", title=f"{flags.env}: one vec.step, medians of {flags.rounds} rounds",
                   box=None, pad_edge=False, title_justify="left")
@@ -242,7 +276,8 @@ def check(args: Sequence[str]) -> int:
     from pufferlib_cy.flags import check_flags
 
     flags = check_flags(args)
-    findings = find_faults(flags.env, steps=flags.steps, seed=flags.seed)
+    findings = find_faults(flags.env, steps=flags.steps, seed=flags.seed,
+                           env_kwargs=flags.env_kwargs)
     for finding in findings:
         print(f"{flags.env}: {finding}")
     if findings:
@@ -278,8 +313,9 @@ def train_result(summary: TrainSummary) -> str:
     if evaluation is not None:
         verdict = "solved" if summary.solved else "trained" if target is None else "not solved"
         wanted = "" if target is None else f" ({'>=' if summary.solved else '<'} {target:g})"
-        achieved = (f"reached {evaluation.mean_return:.1f}{wanted} over {evaluation.episodes} "
-                    "episodes")
+        reached = evaluation.stats[summary.target_stat]
+        name = "" if summary.target_stat == "episode_return" else f"{summary.target_stat} "
+        achieved = f"reached {name}{reached.mean:.4g}{wanted} over {reached.episodes} episodes"
     else:
         verdict = "stopped"
         achieved = ("has not ended an episode" if summary.episode_return is None else
@@ -288,7 +324,29 @@ def train_result(summary: TrainSummary) -> str:
     return (f"{verdict}: {summary.env} {achieved} after {summary.steps:,} steps in "
             f"{summary.seconds:.1f} s ({summary.sps:,.0f} steps/s)\n"
             f"checkpoint: {checkpoint}\n"
-            f"to play it: puffer-cy eval {summary.env} --checkpoint {checkpoint}")
+            f"to play it: puffer-cy eval {shlex.quote(summary.env)} --checkpoint {checkpoint}")
+
+
+def eval_result(env: str, summary: EvalSummary) -> str:
+    """How the policy did, in a line."""
+    own = "".join(f"; {name} {spread.mean:.4g}" for name, spread in summary.stats.items()
+                  if name not in ("episode_return", "episode_length"))
+    return (f"{env}: mean return {summary.mean_return:.2f}, standard deviation "
+            f"{summary.std_return:.2f}, mean length {summary.mean_length:.1f} over "
+            f"{summary.episodes} episodes{own}")
+
+
+def start_pictures(flags: EvalFlags, env_kwargs: Mapping[str, Any],
+                   stack: ExitStack) -> FirstPictures | None:
+    """What the evaluation is to be shown to, open until the stack is left; None: to nobody."""
+    if flags.render is None:
+        return None
+    from pufferlib_cy import viewers
+
+    with make(flags.env, env_kwargs=env_kwargs) as vec:
+        fps = flags.fps or viewers.default_fps(vec)
+    viewer = viewers.open_viewer(flags.render, fps, title=flags.env, out=flags.out)
+    return viewers.FirstPictures(stack.enter_context(viewer), flags.max_frames)
 
 
 def check_device(name: str) -> None:
@@ -323,12 +381,15 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
 
 def check_summary_path(path: Path | None) -> None:
     """Raise ValueError now if `write_summary` could not write there at the end."""
-    if path is None:
-        return
+    if path is not None and (path.is_dir() or not is_special(path)):
+        check_file_path("--summary-json", path)
+
+
+def check_file_path(flag: str, path: Path) -> None:
+    """Raise ValueError if no file can be made there."""
     if path.is_dir():
-        raise ValueError(f"--summary-json: {path} is a directory, expected the name of a file")
-    if not is_special(path):
-        check_folder("--summary-json", path.resolve().parent)
+        raise ValueError(f"{flag}: {path} is a directory, expected the name of a file")
+    check_folder(flag, path.resolve().parent)
 
 
 def check_folder(flag: str, folder: Path) -> None:

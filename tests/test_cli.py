@@ -54,7 +54,7 @@ def test_help_names_every_command_and_every_command_has_help(run):
     code, out, _ = run("--help")
     assert code == 0
     assert run() == (0, out, "")
-    for command in ("train", "eval", "bench", "list", "new-env", "build", "check"):
+    for command in ("train", "eval", "play", "bench", "list", "new-env", "build", "check"):
         assert re.search(rf"^  {command}\b", out, re.MULTILINE)
         code, text, err = run(command, "--help")
         assert (code, err) == (0, "")
@@ -123,11 +123,13 @@ def test_what_needs_no_torch_does_not_import_it():
         import contextlib, sys
         from pufferlib_cy.cli import main
         assert main(["--help"]) == main(["--version"]) == main(["list"]) == 0
-        heavy = {"torch", "tyro", "rich", "tensorboard", "psutil"} & set(sys.modules)
+        heavy = {"torch", "tyro", "rich", "tensorboard", "psutil", "PIL", "imageio_ffmpeg",
+                 "tkinter", "tomllib"} & set(sys.modules)
         assert not heavy, heavy
         assert main(["bench", "bandit", "--num-envs", "2", "--seconds", "0.001"]) == 0
         with contextlib.suppress(SystemExit):
             main(["eval", "--help"])
+        assert main(["play", "pendulum"]) == 2
         assert main(["eval", "nothing", "--checkpoint", "nowhere"]) == 2
         assert "torch" not in sys.modules
     """
@@ -158,6 +160,23 @@ def test_what_needs_no_torch_does_not_import_it():
     (["train", "cartpole", "--plain", "--backend", "serial", "--num-workers", "2"], "num_workers"),
     (["bench", "cartpole", "--num-envs", "-1"], "num_envs: expected at least 1, got -1"),
     (["bench", "cartpole", "--rounds", "0"], "expected at least 1"),
+    (["eval", "squared", "--checkpoint", "random", "--render", "gif"], "needs --out NAME.gif"),
+    (["eval", "squared", "--checkpoint", "random", "--render", "mp4", "--out", "x.gif"],
+     "--render mp4 needs --out NAME.mp4, not x.gif"),
+    (["eval", "squared", "--checkpoint", "random", "--out", "x.gif"], "--out x.gif: say what to"),
+    (["eval", "squared", "--checkpoint", "random", "--render", "gif", "--out", "no/x.gif"],
+     "--out: cannot write in"),
+    (["eval", "squared", "--checkpoint", "random", "--fps", "0"], "--fps 0: expected more than 0"),
+    (["eval", "squared", "--checkpoint", "random", "--max-frames", "0"], "--max-frames 0: expect"),
+    (["bench", "squared", "--env-kwargs", "siz=3"], "env_kwargs: Squared(siz=3): "),
+    (["check", "squared", "--env-kwargs", "size=1"], "squared: size is at least 2, not 1"),
+    (["play", "squared", "--env-kwargs", "size"], "expected NAME=VALUE, such as length=20"),
+    (["train", "squared", "--env-kwargs", "size=True"], "size: expected a value as in TOML"),
+    (["train", "squared", "--env-kwargs", "size=1"], "squared: size is at least 2, not 1"),
+    (["train", "squared", "--target-stat", "score"], "target_stat: the environment has no statis"),
+    (["play", "squared"], "play needs a terminal"),
+    (["play", "pendulum"], "play has keys for Discrete actions, 10 at most; those of pendulum are"),
+    (["play", "squared", "--fps", "-1"], "--fps -1: expected more than 0"),
 ])
 def test_what_cannot_be_is_one_line_and_exit_code_2(run, folder, args, message):
     (folder / "file").touch()
@@ -275,6 +294,79 @@ def test_train_then_eval(run, folder):
     assert run(*args, "--episodes", "0")[0] == 2
 
 
+def test_eval_shows_and_records(run, folder, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("imageio_ffmpeg")
+    look = ["eval", "squared", "--checkpoint", "random", "--episodes", "2", "--env-kwargs",
+            "size=3"]
+    code, out, err = run(*look, "--render", "gif", "--out", "look.gif", "--fps", "20",
+                         "--max-frames", "2")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1:] == [
+        "look.gif: 2 pictures", "the episode that was shown went on after 2 pictures; to see more "
+        "of it, --max-frames"]
+    with image.open(folder / "look.gif") as gif:
+        assert (gif.n_frames, gif.size) == (2 + 20, (360, 360))
+    code, out, _ = run(*look, "--render", "mp4", "--out", "look.mp4")
+    assert re.search(r"^look\.mp4: \d+ pictures$", out, re.MULTILINE)
+    assert (folder / "look.mp4").stat().st_size > 1000
+    code, out, _ = run(*look, "--render", "ansi")
+    *pictures, result = out.split("\n\n")
+    assert all(sorted(picture.split()) in ([*"......." "12"], [*"........" "1"])
+               for picture in pictures)
+    assert result.startswith("squared: mean return ")
+    code, out, err = run(*look, "--render", "human")
+    assert (code, out) == (2, "")
+    assert "a window needs" in err
+    assert err.count("\n") == 1
+
+
+def test_arguments_of_the_constructor_go_everywhere(run, folder):
+    size = ["--env-kwargs", "size=4"]
+    assert run("bench", "squared", *size, "--num-envs", "2", "--seconds", "0.001")[0] == 0
+    assert run("check", "squared", *size, "--steps", "20")[0] == 0
+    (folder / "settings.toml").write_text("[env_kwargs]\nsize = 3\n")
+    code, _, err = run("train", "squared", "--config", "settings.toml", *TINY, *size, "--plain",
+                       "--summary-json", "s.json")
+    assert (code, err) == (0, "")
+    checkpoint = json.loads((folder / "s.json").read_text())["checkpoint"]
+    ended = run("eval", "squared", "--checkpoint", checkpoint, "--episodes", "2")
+    assert ended[0] == 0
+    assert "trained on the observation space" in run(
+        "eval", "squared", "--checkpoint", checkpoint, "--env-kwargs", "size=5")[2]
+    out = run("train", "squared", "--config", "settings.toml", "--help")[1]
+    assert re.search(r"--env-kwargs.*size=3", out, re.DOTALL)
+
+
+def test_solved_by_a_statistic(run, folder):
+    code, out, _ = run("train", "breakout", *TINY, "--plain", "--target-stat", "score",
+                       "--target-return", "-1", "--summary-json", "s.json", "--env-kwargs",
+                       "max_ticks=80")
+    assert code == 0
+    summary = json.loads((folder / "s.json").read_text())
+    assert (summary["solved"], summary["target_stat"]) == (True, "score")
+    score = summary["evaluation"]["stats"]["score"]
+    assert score["episodes"] == 4
+    assert f"solved: breakout reached score {score['mean']:.4g} (>= -1) over 4 episodes" in out
+
+
+def test_a_checkpoint_of_an_environment_that_moved(run, folder, monkeypatch):
+    monkeypatch.setenv("PUFFERLIB_CY_CACHE", str(folder / "cache"))
+    run("new-env", "my_game")
+    run("train", "./my_game.pyx", *TINY, "--plain", "--summary-json", "s.json")
+    checkpoint = json.loads((folder / "s.json").read_text())["checkpoint"]
+    assert run("eval", "my_game.pyx", "--checkpoint", checkpoint, "--episodes", "2")[0] == 0
+    (folder / "elsewhere").mkdir()
+    (folder / "my_game.pyx").rename(folder / "elsewhere" / "my_game.pyx")
+    moved = str(folder / "elsewhere" / "my_game.pyx")
+    assert run("eval", moved, "--checkpoint", checkpoint, "--episodes", "2")[0] == 0
+    (folder / "other.pyx").write_text(Path(moved).read_text())
+    code, _, err = run("eval", "other.pyx", "--checkpoint", checkpoint)
+    assert code == 2
+    assert "trained on './my_game.pyx', not on 'other.pyx'" in err
+
+
 def test_flags_come_before_variables_before_the_file(run, folder, monkeypatch):
     (folder / "settings.toml").write_text("seed = 11\nhidden_sizes = [4]\nnum_envs = 3\n")
     monkeypatch.setenv("PUFFER_SEED", "12")
@@ -313,6 +405,84 @@ def test_a_summary_can_go_into_a_pipe(folder):
     assert json.loads(os.read(reader, 1000)) == {"a": 1}
     assert (folder / "pipe").is_fifo()
     os.close(reader)
+
+
+# ---- play ----------------------------------------------------------------------------------------
+
+@UNIX
+def test_play_in_turns_waits_for_keys_and_restores_the_terminal(folder):
+    with on_terminal("play", "squared", "--seed", "0", "--env-kwargs", "size=5") as session:
+        session.read_until("0 stay | 1 ↓ s down | 2 ↑ w up | 3 ← a left | 4 → d right | r restart "
+                           "| q quit", ". . 1 . .")
+        assert session.terminal_modes() != session.modes      # no echo, no lines
+        session.type("a")
+        session.read_until("return 0, 1 steps", ". 1 . . .")
+        session.type("\x1b[C4")                  # the arrow to the right, and the digit
+        session.read_until("return 0, 3 steps", ". . . 1 .")
+        session.type("x")                        # no action
+        session.type("dd")
+        session.read_until("return -1, 5 steps   the end")
+        session.type("r")
+        session.read_until("return 0, 0 steps", ". . 1 . .")
+        session.type("q")
+        session.read_until("\x1b[?25h")          # the cursor is back
+        assert session.code == 0
+        assert session.terminal_modes() == session.modes
+    assert session.text.count("\x1b[?25l") == session.text.count("\x1b[?25h") == 1
+
+
+@UNIX
+def test_play_in_time_goes_on_by_itself(folder):
+    with on_terminal("play", "pong", "--fps", "50") as session:
+        session.read_until("return 0, 0 steps   the first key begins")
+        session.type("w")
+        session.read_until(", 20 steps")
+        session.type("\x03")                     # Ctrl-C
+        assert session.code == cli.INTERRUPTED
+        assert session.terminal_modes() == session.modes
+    assert "Traceback" not in session.text
+
+
+@UNIX
+def test_play_knows_what_is_not_possible_now(folder):
+    with on_terminal("play", "connect4", "--seed", "1") as session:
+        session.read_until("0 1 2 3 4 5 6")
+        session.type("7")                        # to pass
+        session.read_until("0 steps   that is not possible now")
+        session.type("3")
+        session.read_until("return 0, 1 steps", "X")
+        session.process.send_signal(signal.SIGTERM)
+        assert session.code == cli.INTERRUPTED
+        assert session.terminal_modes() == session.modes
+
+
+@UNIX
+def test_an_exception_in_play_restores_the_terminal(folder, monkeypatch):
+    monkeypatch.setenv("PUFFERLIB_CY_CACHE", str(folder / "cache"))
+    cli.main(["new-env", "game"])
+    source = (folder / "game.pyx").read_text()
+    (folder / "game.pyx").write_text(source.replace(
+        "        cdef State* state = <State*> self.state_of(i)\n        return",
+        "        cdef State* state = <State*> self.state_of(i)\n"
+        "        assert state.steps < 2, 'no picture'\n        return"))
+    with on_terminal("play", "game.pyx") as session:
+        session.read_until("return 0, 0 steps")
+        session.type("0")
+        session.read_until("return -0.01, 1 steps")
+        session.type("0")
+        session.read_until("AssertionError: no picture")
+        assert session.code == 1
+        assert session.terminal_modes() == session.modes
+    assert session.text.count("\x1b[?25l") == session.text.count("\x1b[?25h") == 1
+
+
+@UNIX
+def test_eval_draws_in_place_on_a_terminal(folder):
+    with on_terminal("eval", "squared", "--checkpoint", "random", "--episodes", "1", "--render",
+                     "ansi", "--fps", "100") as session:
+        session.read_until(". . . . . 1 . . . . .", "mean return")
+        assert session.code == 0
+    assert session.text.count("\x1b[?25l") == session.text.count("\x1b[?25h") == 1
 
 
 # ---- signals -------------------------------------------------------------------------------------
