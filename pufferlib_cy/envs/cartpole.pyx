@@ -39,6 +39,8 @@ cdef class CartPole(NativeEnv):
     """
     cdef bint continuous
     cdef int max_steps
+    action_names = ("left", "right")
+    render_fps = 50
 
     def __init__(self, bint continuous=False, int max_steps=500):
         if max_steps < 1:
@@ -100,3 +102,25 @@ cdef class CartPole(NativeEnv):
         observation[1] = <float> state.x_dot
         observation[2] = <float> state.theta
         observation[3] = <float> state.theta_dot
+
+    def render(self, Py_ssize_t environment):
+        """Cart, pole (1 m) and track, 120 pixels a metre: uint8 (240, 600, 3)."""
+        cdef State* state = <State*> self.state_of(environment)
+        y, x = np.mgrid[0:240, 0:600]
+        right, up = x - 300 - 120 * state.x, 180 - y                # from the pole's foot, pixels
+        along = right * sin(state.theta) + up * cos(state.theta)
+        across = right * cos(state.theta) - up * sin(state.theta)
+        picture = np.full((240, 600, 3), 245, np.uint8)
+        picture[y == 195] = 120
+        picture[(abs(right) <= 30) & (abs(up) <= 15)] = 40, 50, 70
+        picture[(0 <= along) & (along <= 120) & (abs(across) <= 4)] = 224, 152, 60
+        return picture
+
+    def ansi(self, Py_ssize_t environment):
+        """The track from its one limit to the other, the cart, and the pole's lean in degrees."""
+        cdef State* state = <State*> self.state_of(environment)
+        track = ["-"] * 49
+        track[min(max(round(10 * state.x) + 24, 0), 48)] = "#"
+        lean = round(state.theta * 180 / 3.141592653589793)
+        side = "left" if lean < 0 else "right"
+        return f"{''.join(track)}\npole {abs(lean)} degrees to the {side}\n"
