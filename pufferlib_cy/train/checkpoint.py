@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -27,7 +27,7 @@ from pufferlib_cy import NativeEnv, envs, make
 from pufferlib_cy.train.config import ConfigError, TrainConfig
 from pufferlib_cy.train.policies import MLP, Policy
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "checkpoint.json"
 TEMPORARY = ".incomplete-"    # how names of unfinished checkpoints begin
@@ -48,9 +48,13 @@ class Checkpoint:
 
 def make_policy(config: TrainConfig, observation_space: Space[Any], action_space: Space[Any],
                 generator: torch.Generator | None = None) -> Policy:
-    """The policy that a config describes, with initial weights from `generator`."""
+    """The policy that a config describes, with initial weights from `generator`.
+
+    The spaces are those of one agent as the environment declares them.
+    """
     return MLP(observation_space, action_space, hidden_sizes=config.hidden_sizes,
-               activation=config.activation, generator=generator)
+               activation=config.activation, encoder=config.encoder,
+               normalise=config.normalize_observations, generator=generator)
 
 
 def save(path: Path, policy: Policy, config: TrainConfig, steps: int,
@@ -106,7 +110,7 @@ def load(path: Path, env: str | type[NativeEnv] | None = None, *,
         raise CheckpointError(f"{path}: trained on {trained_on!r}, not on {env!r}")
     config = replace(config, env_kwargs=config.env_kwargs | dict(env_kwargs or {}))
     with make(trained_on if env is None else env, env_kwargs=config.env_kwargs) as vec:
-        observation_space, action_space = vec.single_observation_space, vec.single_action_space
+        observation_space, action_space = vec.env_observation_space, vec.env_action_space
     for kind, space, trained in zip(("observation", "action"), (observation_space, action_space),
                                     spaces, strict=True):
         if describe_space(space) != trained:
@@ -151,6 +155,13 @@ def describe_space(space: Space[Any]) -> dict[str, Any]:
     if isinstance(space, MultiDiscrete):
         return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(),
                 "start": space.start.tolist()}
+    if isinstance(space, MultiBinary):
+        return {"type": "MultiBinary", "shape": list(space.shape)}
+    if isinstance(space, Dict):
+        return {"type": "Dict", "spaces": [[key, describe_space(part)]
+                                           for key, part in space.spaces.items()]}
+    if isinstance(space, Tuple):
+        return {"type": "Tuple", "spaces": [describe_space(part) for part in space.spaces]}
     raise TypeError(f"no policy takes the space {space!r}")
 
 

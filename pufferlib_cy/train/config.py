@@ -130,6 +130,13 @@ class TrainConfig:
     activation: Literal["relu", "tanh"] = "relu"
     """Nonlinearity of the hidden layers. On the CPU relu is far cheaper."""
 
+    encoder: Literal["auto", "flat", "one_hot"] = "auto"
+    """How integers that are observed become numbers. auto: images through convolutions, few values
+    as an indicator each; flat: scaled; one_hot: up to 256 values as an indicator each."""
+
+    normalize_observations: bool = False
+    """Shift and scale observed numbers to mean 0 and standard deviation 1, over all of the run."""
+
     evaluation_episodes: int = 100
     """Episodes of the final evaluation, and of the ones that confirm target_return."""
 

@@ -81,7 +81,7 @@ def train(config: TrainConfig, observer: Observer | None = None, *,
         device = torch.device(config.device)
         generator = torch.Generator().manual_seed(config.seed)
         action_generator = torch.Generator(device).manual_seed(config.seed)
-        spaces = vec.single_observation_space, vec.single_action_space
+        spaces = vec.env_observation_space, vec.env_action_space
         policy = checkpoint.make_policy(config, *spaces, generator).to(device)
         weights = join_parameters(policy)
         optimizer = torch.optim.Adam([weights], eps=1e-5, fused=True)
@@ -97,6 +97,8 @@ def train(config: TrainConfig, observer: Observer | None = None, *,
             rollout.estimate(config.gamma, config.gae_lambda)
             losses = update(policy, weights, optimizer, learning_rate, rollout, config, generator,
                             clock)
+            if config.normalize_observations:
+                policy.update_statistics(rollout.live_observations())
             steps += rollout.live_steps
             episodes.add(vec.episode_stats())
             if reached_target(config, episodes):

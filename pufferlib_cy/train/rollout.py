@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pufferlib_cy import VectorEnv
 from pufferlib_cy._advantages import gae
+from pufferlib_cy.train.distributions import ActionRows
 from pufferlib_cy.train.policies import Decision, Policy, State
 
 
@@ -109,13 +110,11 @@ class Rollout:
         masks = None
         if self.action_masks is not None:
             masks = self.action_masks[slot]
-            if not (legal := masks.any(1)).all():
-                row = int(legal.logical_not().nonzero()[0])
-                raise ValueError(f"action_masks: row {row} has no legal action")
+            self.policy.distribution.require_legal(masks)
             masks = masks.to(self.device)
         return self.ring[slot].to(self.device), masks, self.starts[t].to(self.device)
 
-    def store(self, t: int, decision: Decision) -> NDArray[Any]:
+    def store(self, t: int, decision: Decision) -> ActionRows:
         """Keep what the policy decided at step t; return the actions for the environment."""
         self.actions[t] = decision.actions
         self.log_probs[t] = decision.log_probs
@@ -155,6 +154,11 @@ class Rollout:
     def live_steps(self) -> int:
         """Steps of the rollout that count: those of rows that acted."""
         return int(self.acting.count_nonzero())
+
+    def live_observations(self) -> Tensor:
+        """Observations (live steps, ...) of the rows that acted, on the policy's device."""
+        slots = torch.tensor([self.slot(t) for t in range(self.horizon)])
+        return self.ring[slots][self.acting].to(self.device)
 
     def minibatch(self, segments: Tensor) -> Minibatch:
         """Gather the T steps of the rows `segments`, int64 (S,)."""

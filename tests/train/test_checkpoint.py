@@ -83,7 +83,7 @@ def edit(path, **changes):
     (lambda p: (p / checkpoint.DESCRIPTION).write_text("{"), "not a checkpoint's description"),
     (lambda p: (p / checkpoint.DESCRIPTION).write_text("[]"), "not a checkpoint's description"),
     (lambda p: (p / checkpoint.DESCRIPTION).write_bytes(b"\xff"), "not a checkpoint that can"),
-    (lambda p: edit(p, format=99), "checkpoint of format 99, this version reads 1"),
+    (lambda p: edit(p, format=99), "checkpoint of format 99, this version reads 2"),
     (lambda p: edit(p, config={"env": "cartpole", "horizons": 1}), "no setting called 'horizons'"),
     (lambda p: edit(p, config={**CONFIG.to_dict(), "hidden_sizes": [8]}), "damaged checkpoint"),
     (lambda p: edit(p, steps=None), "damaged checkpoint"),

@@ -1,94 +1,17 @@
-"""Distributions and the multi-layer perceptron, against torch's own distributions."""
+"""The default policy: its layers, and its training on nested observations and hybrid actions."""
 
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
-from torch import distributions
-from train import oracle
+from gymnasium.spaces import Box, Dict, Discrete, Tuple
+from train.nested import Nested
 
-from pufferlib_cy.train.policies import MLP, Categorical, Gaussian
+from pufferlib_cy.train import MLP, TrainConfig, ppo
+from pufferlib_cy.train.rollout import Rollout
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-@pytest.mark.parametrize("space", [Discrete(5), MultiDiscrete([2, 3, 4])])
-def test_categorical_is_torch_s(space):
-    head = Categorical(space)
-    logits = 3 * torch.randn(head.width, 50, generator=generator())
-    actions, log_probs = head.sample(logits, None, generator(1))
-    assert actions.shape == (50, head.parts)
-    parts = [distributions.Categorical(logits=part.t()) for part in logits.split(head.sizes)]
-    expected = sum(part.log_prob(actions[:, i]) for i, part in enumerate(parts))
-    torch.testing.assert_close(log_probs, expected)
-    assessed, entropies = head.assess(logits, None, actions)
-    torch.testing.assert_close(assessed, expected)
-    torch.testing.assert_close(entropies, sum(part.entropy() for part in parts))
-
-
-def test_gaussian_is_torch_s():
-    head = Gaussian(Box(-1.0, 1.0, (3,)))
-    with torch.no_grad():
-        head.log_std.copy_(torch.tensor([-1.0, 0.0, 0.5]))
-    means = torch.randn(3, 50, generator=generator())
-    actions, log_probs = head.sample(means, None, generator(1))
-    normal = distributions.Normal(means.t(), head.log_std.exp())
-    torch.testing.assert_close(log_probs, normal.log_prob(actions).sum(-1))
-    assessed, entropies = head.assess(means, None, actions)
-    torch.testing.assert_close(assessed, log_probs)
-    torch.testing.assert_close(entropies, normal.entropy().sum(-1))
-
-
-def test_choices_are_drawn_as_often_as_they_are_probable():
-    logits = [1.0, -2.0, 0.5, 0.0]
-    head = Categorical(Discrete(4))
-    rows = torch.tensor(logits).unsqueeze(1).expand(4, 100_000)
-    actions, _ = head.sample(rows, None, generator())
-    frequencies = np.bincount(actions[:, 0].numpy(), minlength=4) / 100_000
-    # Five standard deviations of a frequency are at most 0.008.
-    np.testing.assert_allclose(frequencies, oracle.softmax(logits), atol=0.008)
-
-
-def test_the_most_probable_action_without_a_generator():
-    head = Categorical(MultiDiscrete([3, 2]))
-    logits = torch.tensor([[0.0], [2.0], [1.0], [5.0], [4.0]])
-    assert head.sample(logits, None, None)[0].tolist() == [[1, 0]]
-    means = torch.tensor([[0.3], [-4.0]])
-    assert Gaussian(Box(-1, 1, (2,))).sample(means, None, None)[0].tolist() == means.t().tolist()
-
-
-def test_illegal_actions_have_probability_zero():
-    """Exactly, even against logits that favour them beyond reason, and the gradient stays finite.
-    """
-    head = Categorical(MultiDiscrete([3, 2]))
-    masks = torch.tensor([[True, False, True, False, True]]).expand(20_000, 5)
-    logits = torch.zeros(5, 20_000)
-    logits[1], logits[3] = 1e4, 1e30
-    logits.requires_grad_()
-    first, second = head.log_softmax(logits, masks)
-    assert (first.exp()[1] == 0.0).all()
-    assert (second.exp()[0] == 0.0).all()
-    actions, log_probs = head.sample(logits.detach(), masks, generator())
-    assert sorted(actions[:, 0].unique().tolist()) == [0, 2]
-    assert actions[:, 1].unique().tolist() == [1]
-    torch.testing.assert_close(log_probs.exp(), torch.full((20_000,), 0.5))
-    assessed, entropies = head.assess(logits, masks, actions)
-    torch.testing.assert_close(entropies, torch.full((20_000,), np.log(2.0), dtype=torch.float32))
-    (assessed.sum() + entropies.sum()).backward()
-    assert logits.grad.isfinite().all()
-    assert (logits.grad[1] == 0.0).all()
-    assert (logits.grad[3] == 0.0).all()
-
-
-def test_actions_as_the_environment_counts_them():
-    actions = torch.tensor([[0], [2]])
-    assert Categorical(Discrete(3, start=5)).for_environment(actions).tolist() == [[5], [7]]
-    head = Categorical(MultiDiscrete([3, 3], start=[1, -1]))
-    assert head.for_environment(torch.tensor([[0, 2]])).tolist() == [[1, 1]]
-    box = Box(np.array([-1.0, 0.0], np.float32), np.array([1.0, 9.0], np.float32))
-    assert Gaussian(box).for_environment(torch.tensor([[-3.0, 4.0]])).tolist() == [[-1.0, 4.0]]
 
 
 def test_initial_weights_are_orthogonal():
@@ -103,8 +26,9 @@ def test_initial_weights_are_orthogonal():
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_mlp_is_layer_after_layer(activation):
-    policy = MLP(Box(-1, 1, (2, 3)), Discrete(2), hidden_sizes=(8, 5), activation=activation)
+@pytest.mark.parametrize("hidden_sizes", [(8,), (8, 5), (8, 5, 6)])
+def test_mlp_is_layer_after_layer(activation, hidden_sizes):
+    policy = MLP(Box(-1, 1, (2, 3)), Discrete(2), hidden_sizes=hidden_sizes, activation=activation)
     observations = torch.randn(7, 2, 3)
     x = observations.flatten(1)
     for layer in policy.hidden:
@@ -122,8 +46,117 @@ def test_integer_observations_are_scaled():
     torch.testing.assert_close(policy.value(rows), same.value(rows / 255))
 
 
-def test_spaces_without_a_policy():
-    with pytest.raises(TypeError, match="an MLP takes observations of a Box, not of Dict"):
-        MLP(Dict({}), Discrete(2))
-    with pytest.raises(TypeError, match=r"no distribution over actions of MultiBinary\(3\)"):
-        MLP(Box(0, 1, (2,)), MultiBinary(3))
+def test_a_small_board_sees_values_not_magnitudes():
+    """As numbers 1, 2 and 3 lie on a line; with indicators any function of them can be had."""
+    space, rows = Box(0, 3, (1,), np.int8), torch.tensor([[1], [2], [3]], dtype=torch.int8)
+    auto, flat = (MLP(space, Discrete(2), encoder=encoder, hidden_sizes=(1,),
+                      generator=generator()) for encoder in ("auto", "flat"))
+    assert auto.hidden[0].weight.shape == (1, 3)
+    assert flat.hidden[0].weight.shape == (1, 1)
+    torch.testing.assert_close(
+        auto.encoder.project(rows, auto.hidden[0].weight.t(), auto.hidden[0].bias)[:, 0],
+        auto.hidden[0].weight[0])
+
+
+# ---- nested observations, hybrid actions, a population that changes ------------------------------
+
+@pytest.fixture
+def start():
+    def make(horizon=12, num_agents=24, **policy):
+        vec = Nested(num_agents)
+        policy = MLP(vec.env_observation_space, vec.env_action_space, generator=generator(),
+                     **policy)
+        return vec, policy, Rollout(vec, policy, horizon, 1, torch.device("cpu"))
+    return make
+
+
+def test_the_fixture_is_nested_and_hybrid(start):
+    vec, policy, _ = start()
+    assert isinstance(vec.env_observation_space, Dict)
+    assert isinstance(vec.env_action_space, Tuple)
+    assert sorted(type(part).__name__ for part in policy.encoder.encoders) == [
+        "Choices", "Convolutions", "Indicators", "Numbers"]
+
+
+def test_what_is_stored_is_what_was_done(start):
+    """Both halves of an action; and log-probabilities on unchanged weights equal the stored."""
+    vec, policy, rollout = start()
+    ppo.collect(rollout, policy, generator(1), ppo.Clock())
+    choices, values = (np.stack(column) for column in zip(*vec.taken, strict=True))
+    assert choices.dtype.kind == "i"
+    np.testing.assert_array_equal(choices, rollout.actions[..., :1])
+    np.testing.assert_array_equal(values, rollout.actions[..., 1:].clamp(-1, 1))
+    assert np.abs(rollout.actions[..., 1:].numpy()).max() > 1        # stored as they were sampled
+    rollout.estimate(0.9, 0.8)
+    batch = rollout.minibatch(torch.arange(rollout.rows))
+    new = policy(batch.observations, batch.actions, action_masks=batch.action_masks)
+    torch.testing.assert_close(new.log_probs, batch.log_probs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(new.values, batch.values, atol=1e-5, rtol=1e-5)
+
+
+def test_padding_changes_neither_loss_nor_gradient(start):
+    """Equal to 1e-6 to those of the live rows alone, whatever the other rows hold."""
+    _, policy, rollout = start(normalise=True)
+    for _ in range(2):
+        ppo.collect(rollout, policy, generator(1), ppo.Clock())
+        policy.update_statistics(rollout.live_observations())
+    ppo.collect(rollout, policy, generator(1), ppo.Clock())
+    rollout.estimate(0.9, 0.8)
+    dead = ~rollout.acting
+    assert 0.1 < dead.float().mean() < 0.9
+    assert (rollout.acting.any(0) & dead.any(0)).any()               # agents come and go
+    rollout.advantages[dead], rollout.returns[dead], rollout.log_probs[dead] = 50.0, -90.0, -3.0
+    batch = rollout.minibatch(torch.arange(rollout.rows))
+    live = batch.weights > 0
+    alone = batch._replace(**{
+        name: getattr(batch, name).flatten(0, 1)[live].unsqueeze(0)
+        for name in ("observations", "actions", "action_masks")}, **{
+        name: getattr(batch, name)[live]
+        for name in ("log_probs", "values", "advantages", "returns", "weights")})
+    with torch.no_grad():                     # as after an update: ratios differ from 1
+        policy.outputs.bias[0] += 0.3
+
+    def outcome(batch):
+        new = policy(batch.observations, batch.actions, action_masks=batch.action_masks)
+        loss, losses = ppo.ppo_loss(new, batch, TrainConfig(env="nested"))
+        policy.zero_grad()
+        loss.backward()
+        return loss.detach(), losses, torch.cat([p.grad.flatten() for p in policy.parameters()])
+
+    for padded, bare in zip(outcome(batch), outcome(alone), strict=True):
+        assert (padded - bare).abs().max() < 1e-6 * bare.abs().max().clamp(min=1.0)
+    assert outcome(alone)[2].abs().max() > 1e-3
+
+
+def test_statistics_count_live_rows_only_and_nothing_else_changes_them(start):
+    vec, policy, rollout = start(normalise=True)
+    ppo.collect(rollout, policy, generator(1), ppo.Clock())
+    vitals = next(part for part in policy.encoder.encoders if hasattr(part, "mean"))
+    assert vitals.count == 0                  # neither a rollout ...
+    policy.update_statistics(rollout.live_observations())
+    assert vitals.count == rollout.acting.sum() > 0
+    seen = np.concatenate(vec.vitals_of_live)
+    np.testing.assert_allclose(vitals.mean, seen.mean(0), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(vitals.variance, seen.var(0), rtol=1e-6)
+    before = vitals.mean.clone()
+    rollout.estimate(0.9, 0.8)                # ... nor an update or a play with the policy does
+    weights = ppo.join_parameters(policy)
+    ppo.update(policy, weights, torch.optim.Adam([weights]), 1e-3, rollout,
+               TrainConfig(env="nested"), generator(), ppo.Clock())
+    policy.act(rollout.ring[0])
+    assert torch.equal(vitals.mean, before)
+
+
+def test_ppo_learns_it(start):
+    """Both halves of the action, from a Discrete, a board, a picture and numbers."""
+    _, policy, rollout = start(horizon=16, num_agents=64, hidden_sizes=(32,))
+    weights = ppo.join_parameters(policy)
+    optimizer = torch.optim.Adam([weights])
+    config = TrainConfig(env="nested", epochs=4, entropy_coefficient=0.0)
+    play, rewards = generator(2), []
+    for _ in range(25):
+        ppo.collect(rollout, policy, play, ppo.Clock())
+        rollout.estimate(0.0, 0.0)
+        ppo.update(policy, weights, optimizer, 1e-2, rollout, config, play, ppo.Clock())
+        rewards.append(rollout.rewards[rollout.acting].mean().item())
+    assert rewards[-1] > rewards[0] + 1.0

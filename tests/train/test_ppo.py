@@ -84,7 +84,7 @@ def test_advantages_are_normalised_over_live_rows():
 
 @pytest.mark.parametrize("value_clip", [None, 0.1])
 def test_rows_that_do_not_act_have_no_part_in_the_gradient(rollouts, collect, value_clip):
-    """The gradient is that of the same loss over the live rows alone, whatever the others hold."""
+    """Loss and gradient are those of the live rows alone, whatever the others hold."""
     policy, rollout = rollouts("crowd", horizon=12, num_envs=16)
     collect(policy, rollout)
     collect(policy, rollout)
@@ -94,7 +94,7 @@ def test_rows_that_do_not_act_have_no_part_in_the_gradient(rollouts, collect, va
     config = TrainConfig(env="crowd", value_clip=value_clip)
     batch = rollout.minibatch(torch.arange(rollout.rows))
 
-    def gradient(batch):
+    def loss_and_gradient(batch):
         with torch.no_grad():                 # as after an update: ratios differ from 1
             policy.outputs.bias[0] += 0.3
         new = policy(batch.observations, batch.actions, action_masks=batch.action_masks)
@@ -103,7 +103,7 @@ def test_rows_that_do_not_act_have_no_part_in_the_gradient(rollouts, collect, va
         loss.backward()
         with torch.no_grad():
             policy.outputs.bias[0] -= 0.3
-        return torch.cat([p.grad.flatten() for p in policy.parameters()])
+        return torch.cat([loss.detach().view(1), *(p.grad.flatten() for p in policy.parameters())])
 
     live = batch.weights > 0
     alone = batch._replace(**{
@@ -111,9 +111,11 @@ def test_rows_that_do_not_act_have_no_part_in_the_gradient(rollouts, collect, va
         for name in ("observations", "actions", "action_masks")}, **{
         name: getattr(batch, name)[live]
         for name in ("log_probs", "values", "advantages", "returns", "weights")})
-    difference = (gradient(batch) - gradient(alone)).abs().max()
-    assert difference < 1e-6 * gradient(alone).abs().max().clamp(min=1.0)
-    assert gradient(alone).abs().max() > 1e-3
+    expected = loss_and_gradient(alone)
+    difference = (loss_and_gradient(batch) - expected).abs()
+    assert difference[0] < 1e-6 * expected[0].abs().clamp(min=1.0)
+    assert difference[1:].max() < 1e-6 * expected[1:].abs().max().clamp(min=1.0)
+    assert expected[1:].abs().max() > 1e-3
 
 
 def test_an_update_is_adam_on_the_clipped_gradient(rollouts, collect):
