@@ -24,9 +24,8 @@ from gymnasium.error import AlreadyPendingCallError, ResetNeeded
 from gymnasium.spaces import Space
 from numpy.typing import ArrayLike, NDArray
 
-from pufferlib_cy import emulation
+from pufferlib_cy import emulation, pictures
 from pufferlib_cy import envs as native
-from pufferlib_cy import pictures
 from pufferlib_cy._core import Engine, NativeEnv
 from pufferlib_cy._emulation import GymnasiumEnvs, ParallelEnvs, PythonEnvs
 from pufferlib_cy._spaces import ActionTree, SpaceTree
