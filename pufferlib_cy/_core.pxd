@@ -13,7 +13,7 @@ against one minor version works with that minor version.
 cimport cython
 from libc.math cimport cos, log, sqrt
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy, memset
+from libc.string cimport memset
 
 from pufferlib_cy._spaces cimport ActionTree, SpaceTree
 
@@ -69,10 +69,12 @@ cdef inline double normal(Rng* rng) noexcept nogil:
 
 cdef struct Rows:
     # The A rows of one environment, slot 0 first. An environment with one agent uses index 0.
+    # Under `next_lanes` those of `count` environments, one after the other: then (A, ...) below
+    # reads (count * A, ...), and `stats` and `rng` are arrays of `count` too.
     # Before a step the core has zeroed rewards, terminations and truncations, and has set masks
     # to the live agents. Observations must be written whole by every reset and step: the row is
     # not the one of the step before.
-    void* state               # this environment's state_size bytes
+    void* state               # this environment's state_size bytes; NULL under `next_lanes`
     void* observations        # (A, D) in the observation space's dtype
     const int32_t* actions    # (A, heads) discrete actions, checked against the space; or NULL
     const float* continuous_actions  # (A, values) of a Box action space, checked; or NULL
@@ -81,12 +83,16 @@ cdef struct Rows:
     uint8_t* truncations      # (A,) 1: it was cut off by a limit
     uint8_t* masks            # (A,) 1: the slot has a live agent. Reset: all 1, clear the absent
     uint8_t* action_masks     # (A, choices) 1: legal; all 1 before each call; NULL if undeclared
+    const int32_t* lengths    # (A,) steps that the live agent's episode had before this one
     double* stats             # (statistics,) of this episode so far, 0 at its start; see __init__
     Rng* rng                  # this environment's random stream
     bint starting             # True: write a first observation (reset); False: step
+    Py_ssize_t environment    # index of this environment, or the first of these, in `NativeEnv`
+    Py_ssize_t count          # environments: 1, or under `next_lanes` any number
     # The core's own.
     Slice* _slice
-    Py_ssize_t _environment   # index in the slice, -1 before the first
+    Py_ssize_t _next          # index in the slice's selection of the environment that comes next
+    Py_ssize_t _environment   # index in the slice
 
 cdef enum Command:
     RESET = 0                 # begin a new episode in every (selected) environment
@@ -107,9 +113,10 @@ cdef struct Slice:
     # A run of environments of one `NativeEnv`, as `run` gets it. All pointers are at the slice's
     # first environment; each row's neighbours belong to other environments. Filled in by the core.
     Command command
+    Py_ssize_t first          # index of the first environment in its `NativeEnv`
     Py_ssize_t count          # environments
-    const uint8_t* selected   # (count,) only where this is `wanted`; NULL: every environment
-    uint8_t wanted
+    Py_ssize_t num_selected   # environments that this call is about
+    const int32_t* selected   # (num_selected,) which, ascending; NULL: all
     Py_ssize_t agents         # A
     size_t state_size         # bytes from one environment's state to the next
     char* states              # (count, state_size)
@@ -127,10 +134,11 @@ cdef struct Slice:
     uint8_t* masks            # (count * A,)
     size_t choices            # action-mask entries per row, or 0
     uint8_t* action_masks     # (count * A, choices)
+    const int32_t* lengths    # (count * A,) steps so far in the agent's episode
     size_t num_stats          # statistics of the environment's own
     double* stats             # (count, num_stats) so far in the environment's episode
-    char* guarded             # checked build: room for one environment's observations, and for its
-    char* guarded_state       # state, with guard bytes around them
+    char* guarded             # checked build: room for observations of GUARDED_LANES environments,
+    char* guarded_state       # and for one's state, with guard bytes around them
     Fault fault               # first fault found, and where
     Py_ssize_t fault_environment
     Py_ssize_t fault_agent
@@ -138,6 +146,7 @@ cdef struct Slice:
 cdef enum:
     GUARD_BYTES = 64          # on each side of the guarded observations
     GUARD_VALUE = 0xA5
+    GUARDED_LANES = 3         # environments at a time for `next_lanes` in the checked build
 
 # ---- the loop: ``rows = first_rows(slice)``, then ``while next_rows(&rows): ...`` ----------------
 
@@ -146,28 +155,63 @@ cdef inline Rows first_rows(Slice* slice) noexcept nogil:
     cdef Rows rows
     memset(&rows, 0, sizeof(Rows))
     rows.starting = slice.command == RESET
+    rows.count = 1
     rows._slice = slice
-    rows._environment = -1
     return rows
 
 
 cdef inline bint next_rows(Rows* rows) noexcept nogil:
     """Go to the next environment of the slice; False after the last."""
     cdef Slice* slice = rows._slice
-    cdef Py_ssize_t e = rows._environment + 1
-    cdef const uint8_t* found
-    if CHECKED and e > 0:
-        check_step(rows)
-    if slice.selected != NULL:
-        found = <const uint8_t*> memchr(slice.selected + e, slice.wanted, slice.count - e)
-        if found == NULL:
-            return False
-        e = found - slice.selected
-    elif e >= slice.count:
+    if not _next_wanted(rows):
         return False
+    rows.state = slice.states + rows._environment * slice.state_size
+    if CHECKED:
+        guard_step(rows)
+    return True
+
+
+cdef inline bint next_lanes(Rows* rows) noexcept nogil:
+    """Go to the next environments, `rows.count` of them side by side; False after the last.
+
+    For steps that are a loop over environments, which the C compiler turns into vector
+    instructions. Such loops want the states as one array per field, not as structs: lay out the
+    room at `NativeEnv.states` so, and begin at index `rows.environment` of each array. How many
+    environments come at a time must make no difference to what happens.
+    """
+    cdef Slice* slice = rows._slice
+    if not _next_wanted(rows):
+        return False
+    cdef Py_ssize_t most = slice.num_selected - rows._next + 1
+    if CHECKED:
+        most = min(most, GUARDED_LANES)
+    if slice.selected != NULL:
+        rows.count = 1
+        while rows.count < most and (
+                slice.selected[rows._next + rows.count - 1] == rows._environment + rows.count):
+            rows.count += 1
+    else:
+        rows.count = most
+    rows._next += rows.count - 1
+    if CHECKED:
+        guard_step(rows)
+    return True
+
+
+cdef inline bint _next_wanted(Rows* rows) noexcept nogil:
+    """Point the cursor at the next environment of the selection."""
+    cdef Slice* slice = rows._slice
+    if CHECKED and rows._next > 0:
+        check_step(rows)
+    if rows._next >= slice.num_selected:
+        return False
+    cdef Py_ssize_t e = rows._next
+    if slice.selected != NULL:
+        e = slice.selected[e]
     cdef Py_ssize_t n = e * slice.agents              # the environment's first row
+    rows._next += 1
     rows._environment = e
-    rows.state = slice.states + e * slice.state_size
+    rows.environment = slice.first + e
     rows.rng = slice.rngs + e
     rows.stats = slice.stats + e * slice.num_stats
     rows.observations = slice.observations + n * slice.observation_size
@@ -178,14 +222,23 @@ cdef inline bint next_rows(Rows* rows) noexcept nogil:
     rows.truncations = slice.truncations + n
     rows.masks = slice.masks + n
     rows.action_masks = slice.action_masks + n * slice.choices
-    if CHECKED:
-        rows.observations = slice.guarded + GUARD_BYTES
-        rows.state = memcpy(slice.guarded_state + GUARD_BYTES, rows.state, slice.state_size)
+    rows.lengths = slice.lengths + n
     return True
 
 
-# Checked build only: copies the guarded observations to their rows and records the first fault.
+# Checked build only: lends observations and state a room between guard bytes; then copies them to
+# where they belong, and records the first fault.
+cdef void guard_step(Rows* rows) noexcept nogil
 cdef void check_step(Rows* rows) noexcept nogil
+
+# ---- lanes: loops over environments that become vector instructions ------------------------------
+
+cdef extern from *:
+    # For the parameters of a function with such a loop: a promise that the arrays do not overlap.
+    # Without it the C compiler has to expect every store to change what is loaded next.
+    ctypedef float* FloatLane "float* __restrict"
+    ctypedef int32_t* IntLane "int32_t* __restrict"
+    ctypedef uint8_t* ByteLane "uint8_t* __restrict"
 
 # ---- the base class ------------------------------------------------------------------------------
 
@@ -200,7 +253,8 @@ cdef class NativeEnv:
     cdef readonly tuple stat_names               # statistics of the environment's own
     cdef readonly size_t state_size              # bytes
     cdef readonly Py_ssize_t num_envs            # E; 0 until a vector environment takes it
-    cdef char* states                            # (E, state_size), zeroed once; owned below
+    # (E, state_size), zeroed once; owned below. With `next_lanes` in a layout of the author's.
+    cdef char* states
     cdef Rng* rngs                               # (E,); owned below
     cdef object _states_owner
     cdef object _rngs_owner

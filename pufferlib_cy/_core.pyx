@@ -207,35 +207,54 @@ cdef void record_fault(Rows* rows, Fault fault, Py_ssize_t agent) noexcept nogil
     cdef Slice* slice = rows._slice
     if slice.fault == NO_FAULT:
         slice.fault = fault
-        slice.fault_environment = rows._environment
-        slice.fault_agent = agent
+        slice.fault_environment = rows._environment + agent // slice.agents
+        slice.fault_agent = agent % slice.agents
+
+
+cdef void set_guards(char* guarded, Py_ssize_t size) noexcept nogil:
+    """Guard bytes before and behind `size` bytes."""
+    memset(guarded, GUARD_VALUE, GUARD_BYTES)
+    memset(guarded + GUARD_BYTES + size, GUARD_VALUE, GUARD_BYTES)
 
 
 cdef bint guards_hold(char* guarded, Py_ssize_t size) noexcept nogil:
-    """The guard bytes before and behind `size` bytes are whole; they are restored."""
+    """The guard bytes before and behind `size` bytes are whole."""
     cdef uint8_t* before = <uint8_t*> guarded
     cdef uint8_t* behind = before + GUARD_BYTES + size
     cdef bint whole = True
     cdef Py_ssize_t i
     for i in range(GUARD_BYTES):
         whole &= before[i] == GUARD_VALUE and behind[i] == GUARD_VALUE
-    memset(before, GUARD_VALUE, GUARD_BYTES)
-    memset(behind, GUARD_VALUE, GUARD_BYTES)
     return whole
+
+
+cdef void guard_step(Rows* rows) noexcept nogil:
+    cdef Slice* slice = rows._slice
+    cdef Py_ssize_t size = rows.count * slice.agents * slice.observation_size
+    set_guards(slice.guarded, size)
+    rows.observations = slice.guarded + GUARD_BYTES
+    # What an environment does not write shows as NaN (float) or 255 (bytes).
+    memset(rows.observations, 0xFF, size)
+    if rows.state != NULL:
+        set_guards(slice.guarded_state, slice.state_size)
+        rows.state = memcpy(slice.guarded_state + GUARD_BYTES, rows.state, slice.state_size)
 
 
 cdef void check_step(Rows* rows) noexcept nogil:
     cdef Slice* slice = rows._slice
     cdef Py_ssize_t a, i
-    cdef Py_ssize_t size = slice.agents * slice.observation_size
-    cdef uint8_t* guarded = <uint8_t*> slice.guarded
-    cdef float* values
-    if not guards_hold(slice.guarded, size):
+    cdef Py_ssize_t agents = rows.count * slice.agents
+    cdef Py_ssize_t first = rows._environment * slice.agents
+    cdef const char* observations = slice.guarded + GUARD_BYTES
+    cdef const float* values
+    if not guards_hold(slice.guarded, agents * slice.observation_size):
         record_fault(rows, WROTE_OUTSIDE, 0)
-    if not guards_hold(slice.guarded_state, slice.state_size):
-        record_fault(rows, STATE_OUTSIDE, 0)
-    memcpy(slice.states + rows._environment * slice.state_size, rows.state, slice.state_size)
-    for a in range(slice.agents):
+    if rows.state != NULL:
+        if not guards_hold(slice.guarded_state, slice.state_size):
+            record_fault(rows, STATE_OUTSIDE, 0)
+        memcpy(slice.states + rows._environment * slice.state_size,
+               slice.guarded_state + GUARD_BYTES, slice.state_size)
+    for a in range(agents):
         if slice.choices and rows.masks[a] and memchr(
                 rows.action_masks + a * slice.choices, 1, slice.choices) == NULL:
             record_fault(rows, ACTION_MASK_EMPTY, a)
@@ -244,14 +263,13 @@ cdef void check_step(Rows* rows) noexcept nogil:
         if not isfinite(rows.rewards[a]):
             record_fault(rows, REWARD_NOT_FINITE, a)
         if slice.observation_float and rows.masks[a]:
-            values = <float*> (guarded + GUARD_BYTES + a * slice.observation_size)
+            values = <const float*> (observations + a * slice.observation_size)
             for i in range(<Py_ssize_t> (slice.observation_size // sizeof(float))):
                 if not isfinite(values[i]):
                     record_fault(rows, OBSERVATION_NOT_FINITE, a)
                     break
-    memcpy(slice.observations + rows._environment * size, guarded + GUARD_BYTES, size)
-    # What an environment does not write shows as NaN (float) or 255 (bytes) the next time.
-    memset(guarded + GUARD_BYTES, 0xFF, size)
+    memcpy(slice.observations + first * slice.observation_size, observations,
+           agents * slice.observation_size)
 
 
 class EnvError(RuntimeError):
@@ -335,6 +353,8 @@ cdef struct Part:
     # (count, FINISHED + num_stats) since the last drain: agents' episodes, their returns, their
     # lengths; environments' episodes, their own statistics.
     double* finished
+    const uint8_t* chosen     # (count,) environments that a reset of the caller's is about, or NULL
+    int32_t* selection        # (count,) room for `slice.selected`
 
 cdef struct Group:
     # The shards that a batch takes together. One group: synchronous.
@@ -420,6 +440,7 @@ cdef class Engine:
     cdef readonly object finished                # float64 (E, FINISHED + statistics), see Part
     cdef readonly object stats                   # float64 (E, statistics) of the running episodes
     cdef readonly object ended                   # bool (E,)
+    cdef readonly object selection               # int32 (E,) room for `slice.selected`
     cdef readonly tuple rows                     # the arrays of the rings, by RING_NAMES
     cdef readonly bint attached                  # rings are the caller's memory
 
@@ -501,6 +522,7 @@ cdef class Engine:
         self.stats = aligned_zeros((self.num_envs, len(env.stat_names)), np.float64)
         self.finished = aligned_zeros((self.num_envs, FINISHED + len(env.stat_names)), np.float64)
         self.ended = aligned_zeros(self.num_envs, np.bool_)
+        self.selection = aligned_zeros(self.num_envs, np.int32)
         self.live_rows = <uint8_t*> address(self.live)
         self.ended_envs = <uint8_t*> address(self.ended)
 
@@ -562,6 +584,7 @@ cdef class Engine:
             part.lengths = <int32_t*> address(self.lengths) + row
             part.finished = (<double*> address(self.finished)
                              + begin * (FINISHED + len(env.stat_names)))
+            part.selection = <int32_t*> address(self.selection) + begin
             slice = &part.slice
             slice.count = count
             slice.agents = self.agents_per_env
@@ -579,16 +602,15 @@ cdef class Engine:
             slice.choices = env.action_choices
             slice.num_stats = len(env.stat_names)
             slice.stats = <double*> address(self.stats) + begin * slice.num_stats
-            slice.guarded = self.guarded(slice.agents * slice.observation_size)
+            slice.first = env_first
+            slice.lengths = part.lengths
+            slice.guarded = self.guarded(GUARDED_LANES * slice.agents * slice.observation_size)
             slice.guarded_state = self.guarded(slice.state_size)
 
     cdef char* guarded(self, Py_ssize_t size) except NULL:
         """Room for `size` bytes between guard bytes; an environment may be checked, if we are not.
         """
-        room = self.own(aligned_zeros(2 * GUARD_BYTES + size, np.uint8))
-        room[:] = 0xFF
-        room[:GUARD_BYTES] = room[len(room) - GUARD_BYTES:] = GUARD_VALUE
-        return <char*> address(room)
+        return <char*> address(self.own(aligned_zeros(2 * GUARD_BYTES + size, np.uint8)))
 
     cdef attach_rows(self, arrays):
         """Make the arrays the rings, in the order of RING_NAMES; None for absent action masks."""
@@ -873,10 +895,9 @@ cdef class Engine:
             slice = &self.parts[s].slice
             row = self.parts[s].first_row
             slice.command = command
-            slice.wanted = True
-            slice.selected = NULL
+            self.parts[s].chosen = NULL
             if selected != NULL:
-                slice.selected = selected + row // slice.agents
+                self.parts[s].chosen = selected + row // slice.agents
             slice.observations = ring_rows(&self.rings[OBSERVATIONS], seen, row)
             slice.masks = <uint8_t*> ring_rows(&self.rings[MASKS], seen, row)
             slice.action_masks = <uint8_t*> ring_rows(&self.rings[ACTION_MASKS], seen, row)
@@ -1075,50 +1096,77 @@ cdef void step_part(Part* part) noexcept nogil:
     memcpy(slice.masks, part.live, rows)
     if slice.choices:
         memset(slice.action_masks, 1, rows * slice.choices)
+    select_all(slice)
     if part.autoreset == NEXT_STEP and memchr(part.ended, OVER, slice.count) != NULL:
-        reset_where(part, part.ended, OVER, RESTARTED)
-        slice.selected, slice.wanted = part.ended, RUNNING
+        select_where(part, part.ended, OVER)
+        reset_selected(part, RESTARTED)
+        select_where(part, part.ended, RUNNING)
     slice.command = STEP
     (<NativeEnv> part.env).run(slice)
-    slice.selected = NULL
     if finish_steps(part) and part.autoreset == SAME_STEP:
-        reset_where(part, part.ended, OVER, RUNNING)
+        reset_selected(part, RUNNING)
 
 
 cdef void reset_part(Part* part) noexcept nogil:
     """A new episode in every environment, or where the caller selected."""
     cdef Slice* slice = &part.slice
-    if slice.selected == NULL:
+    if part.chosen == NULL:
         clear_outcome(slice)
         memset(part.ended, OVER, slice.count)
-        reset_where(part, part.ended, OVER, RUNNING)
+        select_where(part, part.ended, OVER)
     else:
-        reset_where(part, slice.selected, True, RUNNING)
+        select_where(part, part.chosen, True)
+    reset_selected(part, RUNNING)
 
 
-cdef void reset_where(Part* part, const uint8_t* selected, uint8_t wanted,
-                      Ended after) noexcept nogil:
-    """A new episode where `selected`, (count,), is `wanted`; their `ended` becomes `after`."""
+cdef void select_all(Slice* slice) noexcept nogil:
+    """The next call is about every environment."""
+    slice.selected, slice.num_selected = NULL, slice.count
+
+
+cdef void select_where(Part* part, const uint8_t* flags, uint8_t wanted) noexcept nogil:
+    """The next call is about the environments whose flag, (count,), is `wanted`.
+
+    Eight flags at a time are passed over if none is. Within eight there is no branch, since which
+    environments end is nothing that a processor could guess.
+    """
+    cdef int32_t* selection = part.selection
+    cdef Py_ssize_t first, e, found = 0, count = part.slice.count
+    cdef uint64_t ones = 0x0101010101010101ULL, eight
+    for first in range(0, count, 8):
+        if first + 8 <= count:
+            memcpy(&eight, flags + first, 8)
+            eight ^= ones * wanted                   # a flag that is wanted becomes a zero byte
+            if not (eight - ones) & ~eight & (ones << 7):
+                continue
+        for e in range(first, min(first + 8, count)):
+            selection[found] = <int32_t> e
+            found += flags[e] == wanted
+    part.slice.selected, part.slice.num_selected = selection, found
+
+
+cdef void reset_selected(Part* part, Ended after) noexcept nogil:
+    """A new episode in the selected environments; their `ended` becomes `after`."""
     cdef Slice* slice = &part.slice
     cdef bint in_step = slice.command == STEP
-    cdef Py_ssize_t e, n
-    for e in range(slice.count):
-        if selected[e] == wanted:        # every slot is live unless the environment says otherwise
-            memset(slice.masks + e * slice.agents, 1, slice.agents)
-            memset(slice.stats + e * slice.num_stats, 0, slice.num_stats * sizeof(double))
-            if slice.choices:
-                memset(slice.action_masks + e * slice.agents * slice.choices, 1,
-                       slice.agents * slice.choices)
-    slice.command, slice.selected, slice.wanted = RESET, selected, wanted
-    (<NativeEnv> part.env).run(slice)
-    slice.selected = NULL
-    for e in range(slice.count):
-        if selected[e] != wanted:
-            continue
+    cdef Py_ssize_t i, e, n
+    for i in range(slice.num_selected):
+        e = slice.selected[i]
         for n in range(e * slice.agents, (e + 1) * slice.agents):
-            part.live[n] = slice.masks[n]
+            slice.masks[n] = 1           # every slot is live unless the environment says otherwise
             part.returns[n] = 0.0
             part.lengths[n] = 0
+        if slice.num_stats:
+            memset(slice.stats + e * slice.num_stats, 0, slice.num_stats * sizeof(double))
+        if slice.choices:
+            memset(slice.action_masks + e * slice.agents * slice.choices, 1,
+                   slice.agents * slice.choices)
+    slice.command = RESET
+    (<NativeEnv> part.env).run(slice)
+    for i in range(slice.num_selected):
+        e = slice.selected[i]
+        for n in range(e * slice.agents, (e + 1) * slice.agents):
+            part.live[n] = slice.masks[n]
             if not part.live[n]:
                 clear_observation(slice, n)
             # The row also reports the end of the old episode: that keeps it unmasked.
@@ -1128,32 +1176,43 @@ cdef void reset_where(Part* part, const uint8_t* selected, uint8_t wanted,
 
 
 cdef bint finish_steps(Part* part) noexcept nogil:
-    """Statistics and ends after a step. True if an environment's episode is over."""
+    """Statistics and ends after a step. True if environments' episodes are over: `selected`."""
     cdef Slice* slice = &part.slice
-    cdef Py_ssize_t e, n
-    cdef uint8_t over = 0
-    if slice.agents > 1 or part.autoreset == NEXT_STEP:
+    cdef Py_ssize_t e, i
+    cdef bint over = False
+    if slice.agents > 1:
         for e in range(slice.count):
             if part.ended[e] == RESTARTED:
                 part.ended[e] = RUNNING
             elif finish_agents(part, e):
-                over = 1
-    else:                                # one agent that is live: loops without branches
-        for n in range(slice.count):
-            part.returns[n] += slice.rewards[n]
-        for n in range(slice.count):
-            part.lengths[n] += 1
-        for n in range(slice.count):
-            part.ended[n] = slice.terminations[n] | slice.truncations[n]
-            over |= part.ended[n]
-        if over:
-            for n in range(slice.count):
-                if part.ended[n]:
-                    end_agent(part, n, n)
-    if over:
-        for e in range(slice.count):
-            if part.ended[e] == OVER:
-                end_environment(part, e)
+                over = True
+    else:
+        over = finish_lanes(slice.count, slice.rewards, slice.terminations, slice.truncations,
+                            part.returns, part.lengths, part.ended)
+    if not over:
+        return False
+    select_where(part, part.ended, OVER)
+    for i in range(slice.num_selected):
+        e = slice.selected[i]
+        if slice.agents == 1:
+            end_agent(part, e, e)
+        end_environment(part, e)
+    return True
+
+
+cdef bint finish_lanes(Py_ssize_t count, const float* rewards, const uint8_t* terminations,
+                       const uint8_t* truncations, double* returns, int32_t* lengths,
+                       uint8_t* ended) noexcept nogil:
+    """One agent each, and live: loops that the C compiler turns into vector instructions."""
+    cdef Py_ssize_t e
+    cdef uint8_t over = 0
+    for e in range(count):
+        returns[e] += rewards[e]
+    for e in range(count):
+        lengths[e] += ended[e] != RESTARTED
+    for e in range(count):
+        ended[e] = (terminations[e] | truncations[e]) != 0
+        over |= ended[e]
     return over
 
 

@@ -376,7 +376,7 @@ class VectorEnv:
         engine = self._engine
         arrays = [*engine.rows, engine.action_rows.discrete, engine.action_rows.continuous,
                   engine.live, engine.final_observations, engine.returns, engine.lengths,
-                  engine.finished, engine.stats, engine.ended]
+                  engine.finished, engine.stats, engine.ended, engine.selection]
         arrays += [a for env in engine.envs for a in (env.state_array, env.rng_array)]
         return sum(int(a.nbytes) for a in arrays if a is not None) / self.num_envs
 

@@ -201,7 +201,30 @@ class Crowd(Game):
         return [[True, True, self.energy[a] >= 2, True, True] for a in range(4)]
 
 
-GAMES = {"squared": Squared, "cartpole": CartPole, "bandit": Bandit, "memory": Memory}
+class Lanes(Game):
+    """The rules of ``native/lanes.pyx``."""
+
+    agents = 3
+
+    def reset(self):
+        self.draw = self.rng.uniform(0.0, 1.0)
+        self.steps_before = [0] * 3
+        self.steps = 0
+
+    def step(self, actions):
+        self.steps_before = [self.steps] * 3
+        self.steps += 1
+        for a in range(3):
+            if self.live[a]:
+                self.reward[a] = float(actions[a][0])
+                self.terminated[a] = actions[a][0] == 1
+
+    def observe(self):
+        return [np.array([self.draw, n, n], np.float32) for n in self.steps_before]
+
+
+GAMES = {"squared": Squared, "cartpole": CartPole, "bandit": Bandit,
+         "memory": Memory, "crowd": Crowd, "lanes": Lanes}
 
 
 class Vector:

@@ -36,6 +36,14 @@ def test_broken_contracts_are_found(load_native, way, words):
     assert words in finding
 
 
+@pytest.mark.parametrize("way", [7, 8])
+def test_lanes_that_look_at_their_company_are_found(load_native, way):
+    lanes = load_native("lanes", True).Lanes
+    assert check(lanes, steps=20) == []
+    findings = check(lanes, steps=20, env_kwargs={"way": way})
+    assert any("alone an environment goes another way" in finding for finding in findings)
+
+
 def test_unknown_environments_are_told():
     with pytest.raises(ValueError, match="did you mean cartpole"):
         check("cartpol")

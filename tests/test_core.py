@@ -106,6 +106,21 @@ def test_checked_build_finds(load_native, way, words):
         assert (others == 0.5).all()
 
 
+@pytest.mark.parametrize(("way", "words"), [
+    (1, "reward is NaN"), (2, "observation has a value that is NaN"), (3, "was not written"),
+    (4, "neither 0 nor 1"), (5, "before or behind its own obs"),
+    (6, "before or behind its own obs"),
+])
+def test_checked_build_finds_in_lanes(load_native, way, words):
+    """Several environments come at a time; the fault's is named."""
+    lanes = load_native("lanes", True).Lanes
+    with pufferlib_cy.make(lanes, 7, env_kwargs={"way": way}) as vec:
+        vec.reset(seed=0)
+        where = "environment" if way in (5, 6) else "environment 1, agent slot 0"
+        with pytest.raises(pufferlib_cy.ContractError, match=f"{where}.*{words}"):
+            vec.step(np.zeros(21, int))
+
+
 def test_sound_environment_is_left_alone(native):
     with pufferlib_cy.make(native["faulty"].Faulty, 3) as vec:
         vec.reset(seed=0)

@@ -23,8 +23,15 @@ from pufferlib_cy import make
 ROWS = ("observations", "rewards", "terminations", "truncations", "masks")
 GAMES = {
     "squared": {}, "squared-small": {"size": 3}, "cartpole": {}, "cartpole-short": {"max_steps": 9},
-    "cartpole-continuous": {"continuous": True}, "bandit": {}, "memory": {"delay": 2, "digits": 3},
+    "cartpole-continuous": {"continuous": True},
+    "bandit": {}, "memory": {"delay": 2, "digits": 3},
+    "crowd": {}, "lanes": {},
 }
+
+
+def environment(native, name):
+    """What `make` takes for a name in oracle.GAMES."""
+    return getattr(native[name], name.capitalize()) if name in native else name
 
 
 def actions_for(vec, rng, steps):
@@ -65,14 +72,13 @@ def assert_rows_equal(vec, slow, got):
 
 
 @pytest.mark.parametrize("autoreset", ["same_step", "next_step", "disabled"])
-@pytest.mark.parametrize("game", [*GAMES, "crowd"])
+@pytest.mark.parametrize("game", GAMES)
 def test_rows_equal_the_oracle(native, game, autoreset):
-    kwargs = GAMES.get(game, {})
+    kwargs = GAMES[game]
     name = game.split("-")[0]
-    rules = oracle.Crowd if game == "crowd" else oracle.GAMES[name]
-    env = native["crowd"].Crowd if game == "crowd" else name
+    env = environment(native, name)
     E = 5
-    slow = oracle.Vector(rules, range(7, 7 + E), autoreset, **kwargs)
+    slow = oracle.Vector(oracle.GAMES[name], range(7, 7 + E), autoreset, **kwargs)
     with make(env, E, autoreset=autoreset, env_kwargs=kwargs) as vec:
         observations, infos = vec.reset(seed=7)
         slow.reset()
@@ -98,9 +104,9 @@ def test_rows_equal_the_oracle(native, game, autoreset):
 
 
 @pytest.mark.parametrize("steps", [1, 400])
-@pytest.mark.parametrize("game", ["cartpole", "squared", "crowd"])
+@pytest.mark.parametrize("game", ["cartpole", "squared", "crowd", "lanes"])
 def test_same_bytes_whatever_the_workers(native, game, steps):
-    env = native["crowd"].Crowd if game == "crowd" else game
+    env = environment(native, game)
     E = 64
     with make(env, E, backend="serial") as vec:
         actions = actions_for(vec, np.random.default_rng(0), steps)
@@ -476,10 +482,10 @@ def test_idle_helpers_sleep():
         assert time.process_time() - before < 0.05
 
 
-@pytest.mark.parametrize("game", ["cartpole", "squared", "crowd"])
+@pytest.mark.parametrize("game", ["cartpole", "squared", "crowd", "lanes"])
 @pytest.mark.parametrize("autoreset", ["same_step", "next_step"])
 def test_a_saved_state_goes_on_to_the_last_bit(native, game, autoreset):
-    env = native["crowd"].Crowd if game == "crowd" else game
+    env = environment(native, game)
     with (make(env, 6, autoreset=autoreset) as vec,
           make(env, 6, backend="threads", num_workers=2, autoreset=autoreset) as other):
         vec.reset(seed=0)
