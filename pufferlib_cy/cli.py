@@ -234,15 +234,16 @@ def list_environments(args: Sequence[str]) -> int:
         return 0
     if args:
         raise ValueError(f"list takes no arguments, got {shlex.join(args)}")
+    width = max(map(len, envs.REGISTRY)) + 1
     for name in sorted(envs.REGISTRY):
         kind = envs.load(name)
         env = kind()
         # Cython writes the signature before the docstring.
         paragraphs = [p for p in (kind.__doc__ or "").split("\n\n") if not p.startswith(
             f"{kind.__name__}(")]
-        print(f"{name:<13}{' '.join(paragraphs[0].split()) if paragraphs else ''}")
+        print(f"{name:<{width}}{' '.join(paragraphs[0].split()) if paragraphs else ''}")
         seen = env.observation_space
-        print(f"{'':<13}observation {seen.dtype} {seen.shape}, action {env.action_space}, "
+        print(f"{'':<{width}}observation {seen.dtype} {seen.shape}, action {env.action_space}, "
               f"agents {env.agents_per_env}")
     return 0
 

@@ -128,6 +128,32 @@ class CartPole(Game):
         return [np.array(self.state, np.float32)]
 
 
+class CartPoleFast(CartPole):
+    """The same in float32, operation by operation in the order of the rules."""
+
+    def reset(self):
+        super().reset()
+        self.state = [np.float32(value) for value in self.state]
+
+    def step(self, actions):
+        f = np.float32
+        x, x_dot, theta, theta_dot = self.state
+        square = theta * theta
+        sin = theta + theta * square * (f(-1 / 6) + square * f(1 / 120))
+        cos = f(1) + square * (f(-1 / 2) + square * (f(1 / 24) - square * f(1 / 720)))
+        moment_per_mass = f(0.1 * 0.5 / 1.1)
+        push = f(1 / 1.1) * (f(10) * f(2 * actions[0] - 1)
+                             + f(0.1 * 0.5) * (theta_dot * theta_dot) * sin)
+        theta_acc = (f(9.8) * sin - cos * push) / (f(2 / 3) - moment_per_mass * (cos * cos))
+        x_acc = push - moment_per_mass * theta_acc * cos
+        self.state = [x + f(0.02) * x_dot, x_dot + f(0.02) * x_acc,
+                      theta + f(0.02) * theta_dot, theta_dot + f(0.02) * theta_acc]
+        self.steps += 1
+        self.reward[0] = 1.0
+        self.terminated[0] = abs(self.state[0]) > f(2.4) or abs(self.state[2]) > f(np.pi / 15)
+        self.truncated[0] = self.steps >= self.max_steps
+
+
 class Bandit(Game):
     def reset(self):
         pass
@@ -223,7 +249,7 @@ class Lanes(Game):
         return [np.array([self.draw, n, n], np.float32) for n in self.steps_before]
 
 
-GAMES = {"squared": Squared, "cartpole": CartPole, "bandit": Bandit,
+GAMES = {"squared": Squared, "cartpole": CartPole, "cartpole_fast": CartPoleFast, "bandit": Bandit,
          "memory": Memory, "crowd": Crowd, "lanes": Lanes}
 
 

@@ -23,8 +23,8 @@ from pufferlib_cy import make
 ROWS = ("observations", "rewards", "terminations", "truncations", "masks")
 GAMES = {
     "squared": {}, "squared-small": {"size": 3}, "cartpole": {}, "cartpole-short": {"max_steps": 9},
-    "cartpole-continuous": {"continuous": True},
-    "bandit": {}, "memory": {"delay": 2, "digits": 3},
+    "cartpole-continuous": {"continuous": True}, "cartpole_fast": {},
+    "cartpole_fast-short": {"max_steps": 9}, "bandit": {}, "memory": {"delay": 2, "digits": 3},
     "crowd": {}, "lanes": {},
 }
 
@@ -104,7 +104,7 @@ def test_rows_equal_the_oracle(native, game, autoreset):
 
 
 @pytest.mark.parametrize("steps", [1, 400])
-@pytest.mark.parametrize("game", ["cartpole", "squared", "crowd", "lanes"])
+@pytest.mark.parametrize("game", ["cartpole", "cartpole_fast", "squared", "crowd", "lanes"])
 def test_same_bytes_whatever_the_workers(native, game, steps):
     env = environment(native, game)
     E = 64
@@ -482,7 +482,7 @@ def test_idle_helpers_sleep():
         assert time.process_time() - before < 0.05
 
 
-@pytest.mark.parametrize("game", ["cartpole", "squared", "crowd", "lanes"])
+@pytest.mark.parametrize("game", ["cartpole", "cartpole_fast", "squared", "crowd", "lanes"])
 @pytest.mark.parametrize("autoreset", ["same_step", "next_step"])
 def test_a_saved_state_goes_on_to_the_last_bit(native, game, autoreset):
     env = environment(native, game)

@@ -16,6 +16,7 @@ REGISTRY = {
     "bandit": ("bandit", "Bandit"),
     "breakout": ("breakout", "Breakout"),
     "cartpole": ("cartpole", "CartPole"),
+    "cartpole_fast": ("cartpole_fast", "CartPoleFast"),
     "connect4": ("connect4", "Connect4"),
     "foraging": ("foraging", "Foraging"),
     "memory": ("memory", "Memory"),
