@@ -31,6 +31,7 @@ from interleave import Ratios, Worker, serve, turns
 from run import seconds
 
 import pufferlib_cy
+from pufferlib_cy.envs import REGISTRY
 
 ROOT = Path(__file__).resolve().parent.parent
 BURST = 0.02          # seconds that one measurement lasts at least
@@ -75,6 +76,9 @@ def start(root: Path) -> Worker:
 def measure(name: str, loops: int) -> float | None:
     """In the child: seconds of one benchmark; None if this revision lacks what it measures."""
     [benchmark] = suite.benchmarks(name)
+    _, env, *_ = name.split("/")
+    if env in suite.ENVS and env not in REGISTRY:
+        return None
     try:
         return benchmark.function(loops, *benchmark.args)
     except ImportError:

@@ -20,9 +20,10 @@ ROUNDS = 10
 NUM_ENVS = 4096
 
 # Bytes that one step of one environment must write, each counted once: observation, state, reward,
-# two flags and mask, the checked copy of the action, episode return and length, live flag.
+# two flags and mask, the checked copy of the action, episode return and length, whether it ended.
 SHARED = 4 + 2 + 1 + 4 + 8 + 4 + 1
-WRITTEN = {"squared": 121 + 16 + SHARED, "cartpole": 16 + 40 + SHARED}
+WRITTEN = {"squared": 121 + 16 + SHARED, "cartpole": 16 + 40 + SHARED,
+           "cartpole_fast": 16 + 16 + SHARED}
 
 
 def limits(machine: dict[str, float]) -> dict[str, dict[str, float]]:
@@ -40,6 +41,13 @@ def limits(machine: dict[str, float]) -> dict[str, dict[str, float]]:
             f"writing {WRITTEN['cartpole']} bytes to L2": machine["fill"] / WRITTEN["cartpole"],
             "one sine and one cosine": machine["trig"],
             "the same and three divisions": 1 / (1 / machine["trig"] + 1 / machine["divisions"]),
+        },
+        # It reads about as much as it writes: state, return, length, action, reward, flags.
+        "cartpole_fast": {
+            f"writing {WRITTEN['cartpole_fast']} bytes to L2":
+                machine["fill"] / WRITTEN["cartpole_fast"],
+            f"copying {WRITTEN['cartpole_fast']} bytes within L2":
+                machine["copy"] / WRITTEN["cartpole_fast"],
         },
     }
 

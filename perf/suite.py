@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import pufferlib_cy
 from pufferlib_cy.vector import available_cores
 
-ENVS = ("squared", "cartpole")
+ENVS = {"squared": 5, "cartpole": 2, "cartpole_fast": 2}     # and their numbers of actions
 SIZES = (8, 64, 1024, 4096)     # environments in the vector
 ROTATION = 64                   # action arrays that take turns, so that no step can be learnt
 RESETS = 8                      # resets per loop
@@ -90,7 +90,7 @@ def bench_step(loops: int, env: str, num_envs: int, num_workers: int) -> float:
     """
     with make_vec(env, num_envs, num_workers) as vec:
         vec.reset()
-        actions = random_actions(2 if env == "cartpole" else 5, num_envs)
+        actions = random_actions(ENVS[env], num_envs)
         step = vec.step
         for rows in actions:
             step(rows)

@@ -1,4 +1,7 @@
-"""The commands in the guide do what the guide says: every console block, in order, as written."""
+"""The commands in the guide do what the guide says: every console block, in order, as written.
+
+A ``cython`` block that begins with a docstring is the file that the docstring names.
+"""
 
 import doctest
 import os
@@ -27,6 +30,8 @@ def commands(page):
 def test_console_blocks(page, tmp_path):
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environ = {**os.environ, "PATH": programs, "PUFFERLIB_CY_CACHE": str(tmp_path / "cache")}
+    for text, name in re.findall(r'```cython\n("""(\w+):.*?)```', page.read_text(), re.S):
+        (tmp_path / f"{name}.pyx").write_text(text)
     for command, expected in commands(page):
         done = subprocess.run(command, shell=True, cwd=tmp_path, env=environ, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
