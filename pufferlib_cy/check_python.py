@@ -213,7 +213,6 @@ class Player:
         self.seen_spaces: dict[Any, tuple[Space[Any], Space[Any]]] = {}  # the objects last seen
         self.action_trees: dict[Any, ActionTree] = {}
         self.given: tuple[str, dict[Any, Any], dict[Any, int]] = ("", {}, {})
-        self.masked: bool | None = None  # infos say which actions are legal; None: not known yet
 
     def play(self, steps: int) -> Iterator[Trace]:
         """Reset and step; ends early, with `findings.stopped`, if there is no playing on."""
@@ -411,17 +410,8 @@ class Player:
     def _look_at_masks(self, returned: Returned) -> None:
         for agent in returned.agents:
             mask = self._mask(agent, returned)
-            if self.masked is None:
-                self.masked = mask is not None
             tree = self.action_trees[agent]
-            if not tree.heads:
-                continue
-            if (mask is None) == self.masked:
-                self._find("mask missing", agent, "action_mask is here, but was not in the first "
-                           "reset" if mask is not None else "there is no action_mask, as there "
-                           "was in the first reset")
-                continue
-            if mask is None:
+            if mask is None or not tree.heads:           # all are legal
                 continue
             choices = int(sum(tree.sizes))
             if mask.shape != (choices,):

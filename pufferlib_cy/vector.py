@@ -9,6 +9,7 @@ environments come in through `pufferlib_cy.emulation`.
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import re
 import secrets
@@ -577,8 +578,11 @@ def environment_class(env: Any) -> Kind:
 
             return build.load(env)
         if env in gymnasium.registry or re.search(r"-v\d+$", env):
+            module, _, name = env.rpartition(":")      # "module:id", as Gymnasium has it
+            if module:
+                importlib.import_module(module)
             try:
-                gymnasium.spec(env)
+                gymnasium.spec(name)
             except gymnasium.error.Error as error:
                 raise ValueError(f"env: {error}") from error
             return partial(gymnasium.make, env)

@@ -288,6 +288,59 @@ def test_an_observation_outside_its_space_is_named(change, where):
         vec.reset()
 
 
+@pytest.mark.parametrize("backend", ["serial", "threads"])
+def test_a_wrong_observation_leaves_the_rows_of_before(backend):
+    """On the first reset and step, where all is checked, before anything is written."""
+    def late(observation):
+        if observation["picture"][0, 0] % 10 == 1:       # the first step
+            observation["where"] = (np.zeros(2), "x")    # the last leaf: the others are sound
+
+    vec = pufferlib_cy.make([Nested, partial(Broken, late)], backend=backend)
+    rows, _ = vec.reset(seed=0)
+    before = rows.copy()
+    with pytest.raises(EnvError, match=r"environment 1 .*observation\['where'\]\[1\]"):
+        vec.step(([[1]] * 2, np.zeros((2, 2), np.float32)))
+    np.testing.assert_array_equal(rows[1], before[1])
+
+
+def test_a_wrong_observation_late_in_play_names_its_place_too():
+    def late(observation):
+        if observation["picture"][0, 0] % 10 == 3:
+            observation["picture"] = np.zeros((3, 3), np.float32)
+
+    with pufferlib_cy.make(partial(Broken, late)) as vec:
+        vec.reset()
+        for _ in range(2):
+            vec.step(([[1]], np.zeros((1, 2), np.float32)))
+        with pytest.raises(EnvError, match=r"observation\['picture'\]: expected uint8"):
+            vec.step(([[1]], np.zeros((1, 2), np.float32)))
+
+
+def test_a_wrong_observation_of_an_agent_names_the_agent():
+    class Cramped(Village):
+        def observe(self, agent):
+            return super().observe(agent)[:2 - (agent == "b_1" and self.t == 1)]
+
+    vec = pufferlib_cy.make(partial(Cramped, TIMETABLE), 2)
+    rows, _ = vec.reset()
+    before = rows.copy()
+    with pytest.raises(EnvError, match=r"environment 0 .*agent 'b_1': observation: expected "
+                       r"float32 of shape \(2,\)"):
+        vec.step([0] * 8)
+    np.testing.assert_array_equal(rows[1], before[1])
+
+
+def test_a_wrong_action_mask_names_the_agent():
+    class Wordy(Village):
+        def reset(self, seed=None, options=None):
+            observations, _ = super().reset(seed, options)
+            return observations, {agent: {"action_mask": np.ones(3)} for agent in self.agents}
+
+    vec = pufferlib_cy.make(partial(Wordy, TIMETABLE))
+    with pytest.raises(EnvError, match=r"agent '\w_\d': action_mask: expected shape \(4,\)"):
+        vec.reset()
+
+
 def test_environments_that_cannot_be_one_vector():
     def other():
         env = Nested()
