@@ -1,4 +1,5 @@
-"""The commands in the guide do what the guide says: every console block, in order, as written.
+"""The guide tells the truth: every console block is run, in order, as written, and every example at
+Python's prompt.
 
 A ``cython`` block that begins with a docstring is the file that the docstring names.
 """
@@ -37,3 +38,15 @@ def test_console_blocks(page, tmp_path):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
         assert CHECKER.check_output(expected, done.stdout, doctest.ELLIPSIS), (
             f"{command}\nexpected:\n{expected}\ngot:\n{done.stdout}")
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+def test_examples_at_the_prompt(page):
+    """``pycon`` blocks; those of one page share their names."""
+    blocks = "\n".join(re.findall(r"```pycon\n(.*?)```", page.read_text(), re.S))
+    if "import pettingzoo" in blocks:
+        pytest.importorskip("pettingzoo")
+    examples = doctest.DocTestParser().get_doctest(blocks, {}, page.name, str(page), 0)
+    report: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples, out=report.append)
+    assert not report, "".join(report)
