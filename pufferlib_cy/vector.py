@@ -166,6 +166,12 @@ class VectorEnv:
         return self._given(_slot(self._action_masks, self._engine.steps))
 
     @property
+    def action_mask_size(self) -> int:
+        """Discrete choices of a row, which its action mask has an entry for each; 0: there are no
+        action masks. A Python environment with discrete actions may turn out to give some."""
+        return self._action_masks[0].shape[1] if self._action_masks else 0
+
+    @property
     def acting(self) -> NDArray[np.bool_]:
         """bool (N,): rows whose next action counts: live, not ended, and not about to be reset."""
         return self._given(self._engine.live)

@@ -79,11 +79,13 @@ class Rollout:
         rows = {"observations": ring, "rewards": self.rewards.numpy(),
                 "terminations": self.terminations.numpy(),
                 "truncations": self.truncations.numpy()}
-        if (masks := vec.action_masks) is not None:
-            self.action_masks = torch.zeros(T + 1, N, masks.shape[1], dtype=torch.bool)
+        if vec.action_mask_size:
+            self.action_masks = torch.zeros(T + 1, N, vec.action_mask_size, dtype=torch.bool)
             rows["action_masks"] = self.action_masks.numpy()
         vec.attach(**rows)
         vec.reset(seed=seed)
+        if vec.action_masks is None:      # a Python environment, which could give some, does not
+            self.action_masks = None
         self.start = 1                        # so that `begin` arrives at slot 0
         self.state = self.first_state = policy.initial_state(N)
         # NumPy's views: per step they are cheaper than torch's.

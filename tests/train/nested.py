@@ -23,6 +23,7 @@ class Nested:
         self.single_action_space = ActionTree(self.env_action_space).flat_space
         self.rng = np.random.default_rng(0)
         self.action_masks = np.ones((num_agents, 3), np.bool_)
+        self.action_mask_size = 3
         self.steps = 0
         self.taken = []                       # (choices, values) of every step
         self.vitals_of_live = []

@@ -123,3 +123,17 @@ def test_a_row_without_a_legal_action(rollouts):
     rollout.action_masks[rollout.slot(0), 3] = False
     with pytest.raises(ValueError, match="action_masks: row 3 has no legal action"):
         rollout.observe(0)
+
+
+def test_masks_of_python_environments(rollouts):
+    """They are there if an environment gives some: those of Village leave two actions or less."""
+    timetable = {"a_0": (0, 4, "terminated"), "b_1": (2, 6, "terminated")}
+    policy, rollout = rollouts("toys:Village",
+                               env_kwargs={"timetable": timetable, "masks": True})
+    play(rollout, policy, torch.Generator().manual_seed(0))
+    slots = [rollout.slot(t) for t in range(rollout.horizon)]
+    assert not rollout.action_masks[slots][rollout.acting][:, 3].any()
+    taken = rollout.action_masks[slots].gather(2, rollout.actions)
+    assert taken[rollout.acting].all()
+    _, rollout = rollouts("CartPole-v1")
+    assert rollout.action_masks is None
