@@ -385,7 +385,7 @@ def test_staggered_vectors_have_no_step():
     (dict(backend="serial", num_workers=2), ValueError, "num_workers"),
     (dict(autoreset="always"), ValueError, "autoreset: 'always'"),
     (dict(timeout=0), ValueError, "timeout"),
-    (dict(env_kwargs={"size": 3}), TypeError, "size"),
+    (dict(env_kwargs={"size": 3}), ValueError, r"env_kwargs: CartPole\(size=3\): .*size"),
     (dict(env_kwargs={"max_steps": 0}), ValueError, "max_steps is at least 1"),
     (dict(env_kwargs=[{}]), ValueError, "env_kwargs: expected a dict or one per environment"),
     (dict(env_kwargs=[{}, {}, {}, {"continuous": True}]), ValueError, "equal spaces"),
