@@ -102,11 +102,22 @@ cdef class PythonEnvs(NativeEnv):
         if errors:
             raise errors[0]
 
+    @property
+    def render_fps(self):
+        """As the environments' metadata say; None if they do not."""
+        return getattr(self.envs[0], "metadata", {}).get("render_fps")
+
     def render(self, Py_ssize_t environment):
-        return self.envs[environment].render()
+        """Its picture, if it was made with ``render_mode="rgb_array"``; else None."""
+        return self.drawn(environment, "rgb_array")
 
     def ansi(self, Py_ssize_t environment):
-        return self.envs[environment].render()
+        """Its text, if it was made with ``render_mode="ansi"``; else None."""
+        return self.drawn(environment, "ansi")
+
+    cdef object drawn(self, Py_ssize_t environment, str mode):
+        env = self.envs[environment]
+        return env.render() if getattr(env, "render_mode", None) == mode else None
 
     cdef void run(self, Slice* slice) noexcept nogil:
         with gil:

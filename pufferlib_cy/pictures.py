@@ -1,6 +1,7 @@
-"""Pictures of native environments, also of those that do not draw themselves.
+"""Pictures of environments, also of those that do not draw themselves.
 
-An environment may draw itself in characters (`ansi`) or in pixels (`render`). Where it has no
+An environment may draw itself in characters (`ansi`) or in pixels (`render`); a Python environment
+does one of them, as its `render_mode` says (`--env-kwargs render_mode=rgb_array`). Where it has no
 `ansi`, its text is its first agent's observation. Where it has no `render`, its picture is that
 observation in coloured cells if it is a grid of whole numbers, and else its text.
 """
@@ -30,8 +31,8 @@ NEEDS_EXTRA = 'pip install "pufferlib_cy[render]"'
 
 def ansi(env: NativeEnv, i: int, observation: NDArray[Any]) -> str:
     """Environment i of `env`, whose first agent sees `observation`, in characters."""
-    if type(env).ansi is not NativeEnv.ansi:
-        return env.ansi(i)
+    if type(env).ansi is not NativeEnv.ansi and (drawn := env.ansi(i)) is not None:
+        return drawn
     if (grid := as_grid(observation)) is not None:
         return "".join(" ".join(DIGITS[min(abs(cell), len(DIGITS) - 1)] for cell in line) + "\n"
                        for line in grid.tolist())
@@ -40,8 +41,8 @@ def ansi(env: NativeEnv, i: int, observation: NDArray[Any]) -> str:
 
 def render(env: NativeEnv, i: int, observation: NDArray[Any]) -> Picture:
     """Environment i of `env`, whose first agent sees `observation`, in pixels."""
-    if type(env).render is not NativeEnv.render:
-        return env.render(i)
+    if type(env).render is not NativeEnv.render and (drawn := env.render(i)) is not None:
+        return drawn
     if type(env).ansi is NativeEnv.ansi and (grid := as_grid(observation)) is not None:
         return draw_grid(grid)
     return draw_text(ansi(env, i, observation))

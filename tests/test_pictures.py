@@ -46,6 +46,22 @@ def test_the_agents_of_an_environment_are_seen_with_it(native):
             observations[8].ravel(), rel=1e-3)
 
 
+def test_python_environments_draw_what_their_render_mode_says():
+    pytest.importorskip("pygame")
+    with make("CartPole-v1", env_kwargs={"render_mode": "rgb_array"}) as vec:
+        observations, _ = vec.reset(seed=0)
+        assert vec.render_fps == 50
+        assert vec.render().shape == (400, 600, 3)
+        assert [float(value) for value in vec.ansi().split()] == pytest.approx(
+            observations[0], rel=1e-3)
+    with make("CartPole-v1") as vec:         # none: its text, without a warning of Gymnasium's
+        vec.reset(seed=0)
+        assert (vec.render() == pictures.draw_text(vec.ansi())).all()
+    with make("FrozenLake-v1", env_kwargs={"render_mode": "ansi"}) as vec:
+        vec.reset(seed=0)
+        assert "FFFH" in vec.ansi()
+
+
 def test_rates_follow_the_frameskip():
     for name, frameskip, fps in (("pong", 8, 7.5), ("pong", 1, 60), ("breakout", 4, 15)):
         with make(name, env_kwargs={"frameskip": frameskip}) as vec:
