@@ -222,8 +222,8 @@ cdef class ParallelEnvs(PythonEnvs):
     lives in is used again when all have been used.
     """
 
-    cdef dict fixed                              # agent: slot; empty where the first come are first
-    cdef list names                              # per environment: (A,) agent of each slot, or None
+    cdef readonly dict fixed                     # agent: slot; empty where the first come are first
+    cdef readonly list names                     # per environment: (A,) agent of each slot, or None
     cdef list slots                              # per environment: {agent: slot}
 
     def __init__(self, envs, blueprint):
