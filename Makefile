@@ -25,7 +25,7 @@ help:
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip setuptools wheel cython numpy
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[train,render,dev,zoo]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[train,render,sb3,dev,zoo]"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --only-binary :all: pufferlib-core \
 	  || echo "pufferlib-core has no wheel for this Python: tests/test_parity.py will be skipped"
 	touch $@ .venv/built

@@ -8,6 +8,7 @@ into rows and back. Training lives in ``pufferlib_cy.train``, which needs the ex
 
 from importlib.metadata import PackageNotFoundError, version
 
+from pufferlib_cy import bridges
 from pufferlib_cy._core import ContractError, EnvError, NativeEnv
 from pufferlib_cy._spaces import ActionTree, SpaceTree
 from pufferlib_cy.spaces import Leaf, SpaceError
@@ -17,6 +18,8 @@ try:
     __version__ = version("pufferlib_cy")
 except PackageNotFoundError:
     __version__ = "unknown"
+
+bridges.register()
 
 __all__ = [
     "ActionTree", "Batch", "ContractError", "EnvError", "Leaf", "NativeEnv", "Serial", "SpaceError",

@@ -1,0 +1,128 @@
+"""Between rows and the spaces that environments declare: what all bridges need.
+
+Rows hold integers as int32 and know nothing of keys; Gymnasium's batches have the dtypes of the
+spaces and are nested as these are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium.error import InvalidAction
+from gymnasium.spaces import Box, Dict, Discrete, Space, Tuple
+from numpy.typing import NDArray
+
+from pufferlib_cy._emulation import PythonEnvs
+from pufferlib_cy._spaces import ActionTree, SpaceTree
+from pufferlib_cy.spaces import Leaf, place
+from pufferlib_cy.vector import VectorEnv
+
+RENDER_MODES = ("rgb_array", "ansi")    # of native environments
+FPS = 4                       # of those that take turns
+
+
+def observations(tree: SpaceTree, rows: NDArray[Any], copy: bool = True) -> Any:
+    """Rows (..., *flat shape) as a batch of the space: nested as it is, leaves (..., *leaf shape)
+    of their space's dtype.
+
+    Without `copy`, leaves whose dtype is that of the rows are views of these.
+    """
+    return _typed(tree.space, tree.unflatten(rows), copy)
+
+
+def _typed(space: Space[Any], views: Any, copy: bool) -> Any:
+    if isinstance(space, Dict):
+        return {key: _typed(part, views[key], copy) for key, part in space.spaces.items()}
+    if isinstance(space, Tuple):
+        return tuple(_typed(part, view, copy)
+                     for part, view in zip(space.spaces, views, strict=True))
+    values = np.asarray(views).astype(space.dtype, order="C" if copy else "K", copy=copy)
+    return values[()] if isinstance(space, Discrete) else values
+
+
+def action_rows(tree: ActionTree, actions: Any, num_rows: int) -> Any:
+    """A batch of actions, nested as the space is, as what `VectorEnv.step` takes: integers
+    (num_rows, heads), floats (num_rows, values), or a tuple of both.
+
+    Raises InvalidAction naming the part that has the wrong shape or is missing.
+    """
+    discrete: list[NDArray[Any]] = []
+    continuous: list[NDArray[Any]] = []
+    for leaf in tree.leaves:
+        part = _part(leaf, actions, num_rows, tree.name)
+        (continuous if isinstance(leaf.space, Box) else discrete).append(part)
+    rows = [np.concatenate(kind, axis=1) if len(kind) > 1 else kind[0]
+            for kind in (discrete, continuous) if kind]
+    return tuple(rows) if len(rows) > 1 else rows[0]
+
+
+def _part(leaf: Leaf, actions: Any, num_rows: int, name: str) -> NDArray[Any]:
+    """The actions of one leaf, (num_rows, size)."""
+    try:
+        for key in leaf.path:
+            actions = actions[key]
+    except (KeyError, IndexError, TypeError):
+        raise InvalidAction(f"{place(f'{name}s', leaf.path)}: missing") from None
+    part = np.asarray(actions)
+    if part.shape != (num_rows, *leaf.shape):
+        raise InvalidAction(f"{place(f'{name}s', leaf.path)}: expected shape "
+                            f"{(num_rows, *leaf.shape)}, one action per environment, got "
+                            f"{part.shape}")
+    if isinstance(leaf.space, Box):
+        part = part.astype(np.result_type(part.dtype, np.float32), copy=False)
+    elif part.dtype == np.bool_:
+        part = part.astype(np.int8)
+    return part.reshape(num_rows, -1)
+
+
+def slot_rows(tree: ActionTree, actions: Mapping[int, Any], num_rows: int) -> Any:
+    """Single actions, by the index of their row, as what `VectorEnv.step` takes for `num_rows`
+    rows; the others get an action that is legal and will be ignored."""
+    discrete = np.tile(tree.starts, (num_rows, 1))
+    continuous = np.tile(tree.lows, (num_rows, 1))
+    for row, action in actions.items():
+        for leaf in tree.leaves:
+            part = _part(leaf, _batch_of_one(action), 1, tree.name)[0]
+            target = continuous if isinstance(leaf.space, Box) else discrete
+            target[row, leaf.offset:leaf.offset + part.size] = part
+    rows = tuple(kind for kind in (discrete, continuous) if kind.shape[1])
+    return rows if len(rows) > 1 else rows[0]
+
+
+def _batch_of_one(action: Any) -> Any:
+    if isinstance(action, Mapping):
+        return {key: _batch_of_one(part) for key, part in action.items()}
+    if isinstance(action, tuple):
+        return tuple(_batch_of_one(part) for part in action)
+    return np.asarray(action)[np.newaxis]
+
+
+def exact_rewards(vec: VectorEnv, rewards: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The rewards of the last step, float64 (N,): of Python environments as these gave them."""
+    env = vec._engine.envs[0]
+    if isinstance(env, PythonEnvs):
+        return env.exact_rewards.reshape(-1).copy()
+    return rewards.astype(np.float64)
+
+
+def require_single_agent(vec: VectorEnv, bridge: str) -> None:
+    """Raise ValueError unless each environment has one agent and all are stepped together."""
+    if vec.agents_per_env != 1:
+        raise ValueError(f"{bridge} has one agent per environment, but this one has "
+                         f"{vec.agents_per_env}: use pufferlib_cy.bridges.pettingzoo.as_parallel")
+    if vec.batch_size != vec.num_envs:
+        raise ValueError(f"{bridge} steps all environments together, but batch_size is "
+                         f"{vec.batch_size} of {vec.num_envs}")
+
+
+def check_render_mode(mode: str | None) -> None:
+    """Raise ValueError if native environments have no such mode."""
+    if mode is not None and mode not in RENDER_MODES:
+        raise ValueError(f"render_mode: {mode!r} is not one of {', '.join(RENDER_MODES)}")
+
+
+def native_metadata(vec: VectorEnv) -> dict[str, Any]:
+    """What Gymnasium and PettingZoo want to know about drawing native environments."""
+    return {"render_modes": list(RENDER_MODES), "render_fps": vec.render_fps or FPS}

@@ -1,0 +1,595 @@
+"""The Gymnasium bridge against Gymnasium's own vector environments, bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import multiprocessing
+import subprocess
+import sys
+import threading
+from functools import partial
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.error import (
+    AlreadyPendingCallError,
+    ClosedEnvironmentError,
+    InvalidAction,
+    NoAsyncCallError,
+    ResetNeeded,
+)
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+import pufferlib_cy
+from pufferlib_cy.bridges.gymnasium import (
+    AsyncVectorEnv,
+    NativeGymnasiumEnv,
+    SyncVectorEnv,
+    as_gymnasium,
+    make_native_vec,
+)
+from pufferlib_cy.envs import REGISTRY
+
+MODES = list(AutoresetMode)
+STEPS = 1000
+
+
+class Spaced(gymnasium.Env):
+    """Samples of any space as observations, episodes of random length, infos of every kind; what it
+    was told comes back in the infos."""
+
+    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 - Gymnasium's convention
+
+    def __init__(self, observation_space, action_space=None, render_mode=None):
+        self.observation_space = copy.deepcopy(observation_space)
+        self.action_space = copy.deepcopy(action_space) or Discrete(5, start=-2)
+        self.render_mode = render_mode
+        self.observation_space.seed(0)
+        self.samples = [self.observation_space.sample() for _ in range(20)]
+        self.resets = 0
+        self.closed = False
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.resets += 1
+        self.t = 0
+        info = {"resets": self.resets, "options": options or {}} if self.resets % 2 else {}
+        return self.observe(), info
+
+    def observe(self):
+        return self.samples[self.np_random.integers(20)]
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.t += 1
+        info = {"t": self.t, "action": action, "deep": {"half": self.t / 2, "even": True},
+                "row": np.arange(2) * self.t, "name": str(self.t)} if self.t % 3 else {}
+        ends = self.np_random.random(2) < 0.1
+        return (self.observe(), self.np_random.normal(), bool(ends[0]),
+                bool(ends[1]), info)
+
+    def render(self):
+        return f"step {self.t}"
+
+    def double(self, number, *, plus=0):
+        return 2 * number + plus
+
+    def close(self):
+        self.closed = True
+
+
+def assert_equal(ours, theirs):
+    """The same structure, types, dtypes and bits."""
+    if isinstance(theirs, dict):
+        assert set(ours) == set(theirs)
+        for key, value in theirs.items():
+            assert_equal(ours[key], value)
+    elif isinstance(theirs, (tuple, list)):
+        assert type(ours) is type(theirs)
+        assert len(ours) == len(theirs)
+        for mine, other in zip(ours, theirs, strict=True):
+            assert_equal(mine, other)
+    elif isinstance(theirs, np.ndarray) and theirs.dtype == object:
+        assert ours.dtype == object
+        assert_equal(ours.tolist(), theirs.tolist())
+    elif isinstance(theirs, np.ndarray):
+        assert ours.dtype == theirs.dtype
+        assert ours.shape == theirs.shape
+        assert ours.tobytes() == theirs.tobytes()
+    else:
+        assert ours == theirs
+
+
+def assert_same(env_fns, mode, steps, seed=7):
+    """`steps` steps of Gymnasium's SyncVectorEnv and of ours, on every backend; counts of how many
+    environments ended."""
+    reference = gymnasium.vector.SyncVectorEnv(env_fns, autoreset_mode=mode)
+    others = [SyncVectorEnv(env_fns, autoreset_mode=mode),
+              SyncVectorEnv(env_fns, copy=False, autoreset_mode=mode.value),
+              AsyncVectorEnv(env_fns, autoreset_mode=mode, num_workers=2),
+              AsyncVectorEnv(env_fns, autoreset_mode=mode, num_workers=3)]
+    with contextlib.ExitStack() as closing:
+        for env in (reference, *others):
+            closing.callback(env.close)
+        for env in others:
+            assert env.observation_space == reference.observation_space
+            assert env.action_space == reference.action_space
+            assert env.single_observation_space == reference.single_observation_space
+            assert env.single_action_space == reference.single_action_space
+            assert env.metadata == reference.metadata
+            assert env.render_mode == reference.render_mode
+        expected = reference.reset(seed=seed)
+        for env in others:
+            assert_equal(env.reset(seed=seed), expected)
+        reference.action_space.seed(seed)
+        ended = 0
+        for step in range(steps):
+            actions = reference.action_space.sample()
+            expected = reference.step(actions)
+            for env in others:
+                assert_equal(env.step(actions), expected)
+            over = expected[2] | expected[3]
+            ended += over.sum()
+            if mode is AutoresetMode.DISABLED and over.any():
+                # By turns with and without seeds and other options.
+                more = {"level": step} if step % 2 else {}
+                seeds = [step + i for i in range(len(env_fns))] if step % 3 else None
+                expected = reference.reset(seed=seeds, options={"reset_mask": over, **more})
+                for env in others:
+                    assert_equal(env.reset(seed=seeds, options={"reset_mask": over, **more}),
+                                 expected)
+    return ended
+
+
+OBSERVATION_SPACES = [
+    Box(-1, 1, (2, 3), np.float32),
+    Box(-np.inf, np.inf, (), np.float64),
+    Discrete(5, start=-2),
+    MultiDiscrete([[2, 3], [4, 5]]),
+    MultiBinary((2, 3)),
+    Tuple((Discrete(3), Box(0, 255, (4, 4, 3), np.uint8), Box(-5, 5, (3,), np.int16))),
+    Dict({"b": Tuple((Box(0, 1, (2,), np.float16), MultiDiscrete([3, 4], start=[1, -1]))),
+          "a": Dict({"flag": MultiBinary(5), "where": Discrete(9), "deep": Tuple((Discrete(2),)),
+                     "large": Box(-2**62, 2**62, (2,), np.int64)})}),
+]
+ACTION_SPACES = [
+    MultiDiscrete([2, 3, 4]),
+    MultiBinary(3),
+    Box(-2, 2, (2, 2), np.float32),
+    Box(-10, 10, (3,), np.int32),
+    Box(-np.inf, np.inf, (2,), np.float32),
+    Tuple((Discrete(3, start=1), Dict({"x": MultiDiscrete([2, 2]), "y": MultiBinary(2)}))),
+    Dict({"jump": Discrete(3, start=1), "push": Box(-1, 1, (2, 1), np.float32)}),
+    Dict({"b": Box(-1, 1, (2,), np.float32), "a": Box(0, 3, (1, 1), np.float32)}),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("space", OBSERVATION_SPACES, ids=str)
+def test_observation_spaces(space, mode):
+    assert assert_same([partial(Spaced, space)] * 3, mode, STEPS) > 300
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("space", ACTION_SPACES, ids=str)
+def test_action_spaces(space, mode):
+    assert assert_same([partial(Spaced, Box(0, 1, (2,)), space)] * 3, mode, 200) > 50
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", [
+    "CartPole-v1", "Taxi-v3", "FrozenLake-v1", "Blackjack-v1", "Pendulum-v1", "Acrobot-v1",
+    "MountainCarContinuous-v0"])
+def test_gymnasiums_environments(name, mode):
+    if name not in gymnasium.registry:
+        name = next(known for known in gymnasium.registry if known.startswith(name[:-1]))
+    assert assert_same([partial(gymnasium.make, name, max_episode_steps=60)] * 2, mode, STEPS) > 20
+
+
+# ---- what the classes are made with --------------------------------------------------------------
+
+def different(i):
+    return Spaced(Box(-i, i, (2,), np.float32))
+
+
+def test_observation_modes():
+    env_fns = [partial(different, i + 1) for i in range(3)]
+    custom = Box(-9, 9, (3, 2), np.float32), Box(-9, 9, (2,), np.float32)
+    for mode in ("different", custom):
+        ours = SyncVectorEnv(env_fns, observation_mode=mode)
+        theirs = gymnasium.vector.SyncVectorEnv(env_fns, observation_mode=mode)
+        assert ours.observation_space == theirs.observation_space
+        assert ours.single_observation_space == theirs.single_observation_space
+        assert_equal(ours.reset(seed=1), theirs.reset(seed=1))
+        ours.close()
+    with pytest.raises(RuntimeError, match=r"environment 1 .* need observation_mode='different'"):
+        SyncVectorEnv(env_fns)
+    with pytest.raises(RuntimeError, match="environment 1 has the observation space"):
+        SyncVectorEnv([partial(different, 1), partial(Spaced, Discrete(2))],
+                      observation_mode="different")
+    with pytest.raises(RuntimeError, match="environment 1 has the action space"):
+        SyncVectorEnv([partial(Spaced, Discrete(2)), partial(Spaced, Discrete(2), Discrete(3))])
+    with pytest.raises(ValueError, match="observation_mode: 'equal'"):
+        SyncVectorEnv(env_fns, observation_mode="equal")
+    with pytest.raises(TypeError, match="the batched and the single"):
+        SyncVectorEnv(env_fns, observation_mode=(1, 2))
+
+
+@pytest.mark.parametrize(("space", "where"), [
+    (Dict({"word": spaces.Text(5)}), r"observation\['word'\]: a Text"),
+    (Tuple((Discrete(2), spaces.Sequence(Discrete(3)))), r"observation\[1\]: a Sequence"),
+    (spaces.Graph(Discrete(2), None), "observation: a Graph"),
+    (spaces.OneOf([Discrete(2), Discrete(3)]), "observation: a OneOf"),
+])
+def test_spaces_that_cannot_be_rows_are_named(space, where):
+    made = []
+
+    def env_fn():
+        made.append(Spaced(space))
+        return made[-1]
+
+    for kind in (SyncVectorEnv, AsyncVectorEnv):
+        with pytest.raises(ValueError, match=where):
+            kind([env_fn] * 2)
+    assert len(made) == 4
+    assert all(env.closed for env in made)
+
+
+def test_arguments_that_make_no_sense():
+    env_fns = [partial(Spaced, Discrete(2))]
+    with pytest.raises(ValueError, match="env_fns: expected at least one"):
+        SyncVectorEnv([])
+    with pytest.raises(TypeError, match=r"env_fns: callable 0 gave 3, which is no gymnasium\.Env"):
+        SyncVectorEnv([lambda: 3])
+    with pytest.raises(ValueError, match="'SometimesLater' is not a valid AutoresetMode"):
+        SyncVectorEnv(env_fns, autoreset_mode="SometimesLater")
+    with pytest.raises(ValueError, match="worker: "):
+        AsyncVectorEnv(env_fns, worker=print)
+    with pytest.raises(ValueError, match="max_concurrency: expected a positive int"):
+        AsyncVectorEnv(env_fns, max_concurrency=0)
+    with pytest.raises(ValueError, match="backend: 'pipes'"):
+        AsyncVectorEnv(env_fns, backend="pipes")
+    with contextlib.closing(AsyncVectorEnv(env_fns * 3, max_concurrency=2)) as env:
+        assert env.vec.num_workers <= 2
+
+
+def test_metadata_is_the_instances_own():
+    first = SyncVectorEnv([partial(Spaced, Discrete(2))], autoreset_mode="SameStep")
+    second = SyncVectorEnv([partial(Spaced, Discrete(2))], autoreset_mode="Disabled")
+    assert first.metadata == {"render_modes": ["ansi"], "autoreset_mode": AutoresetMode.SAME_STEP}
+    assert second.metadata["autoreset_mode"] is AutoresetMode.DISABLED
+    assert "autoreset_mode" not in Spaced.metadata
+
+
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+def test_calls_and_attributes(kind):
+    env_fns = [partial(Spaced, Discrete(9), render_mode="ansi")] * 3
+    theirs = gymnasium.vector.SyncVectorEnv(env_fns)
+    with contextlib.closing(kind(env_fns)) as ours:
+        for env in (ours, theirs):
+            env.reset(seed=3)
+            assert env.np_random_seed == (3, 4, 5)
+            assert len(env.np_random) == 3
+            assert env.call("double", 2, plus=1) == (5, 5, 5)
+            assert env.call("resets") == env.get_attr("resets") == (1, 1, 1)
+            env.set_attr("resets", [7, 8, 9])
+            assert env.get_attr("resets") == (7, 8, 9)
+            env.set_attr("resets", 4)
+            assert env.get_attr("resets") == (4, 4, 4)
+            with pytest.raises(ValueError, match=r"3\b"):
+                env.set_attr("resets", [1, 2])
+            with pytest.raises(AttributeError):
+                env.get_attr("height")
+            assert env.render() == ("step 0",) * 3
+            assert env.unwrapped is env
+            assert env.spec is None
+        assert repr(ours) == f"{kind.__name__}(num_envs=3)"
+        # An error of a call leaves all as it was.
+        ours.step(ours.action_space.sample())
+
+
+def test_views_without_copy():
+    env_fns = [partial(Spaced, Dict({"view": Box(0, 1, (2,)), "number": Discrete(9)}))] * 2
+    with contextlib.closing(SyncVectorEnv(env_fns, copy=False)) as env:
+        first, _ = env.reset(seed=1)
+        second = env.step(env.action_space.sample())[0]
+        assert np.shares_memory(first["view"], second["view"])
+    with contextlib.closing(SyncVectorEnv(env_fns)) as env:
+        results = [env.reset(seed=1)[0]]
+        before = copy.deepcopy(results[0])
+        results += env.step(env.action_space.sample())[:4]
+        env.step(env.action_space.sample())
+        assert_equal(results[0], before)
+        assert results[1]["view"].flags.c_contiguous
+        assert results[1]["view"].flags.writeable
+
+
+# ---- resets and errors ---------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+def test_reset_masks(kind):
+    env = kind([partial(Spaced, Box(0, 1, (1,)))] * 3, autoreset_mode=AutoresetMode.DISABLED)
+    with contextlib.closing(env):
+        first, _ = env.reset(seed=[5, None, 7])
+        mask = np.array([True, False, True])
+        options = {"reset_mask": mask, "level": 3}
+        again, infos = env.reset(seed=[5, 6, 8], options=options)
+        assert options == {"reset_mask": mask, "level": 3}
+        assert (again == first).ravel().tolist() == [True, True, False]
+        assert env.get_attr("resets") == (2, 1, 2)
+        assert infos == {}
+        _, infos = env.reset(options={"level": 4})
+        assert infos["options"]["level"].tolist() == [4, 0, 4]
+        for wrong, error in ((mask[:2], ValueError), (mask.tolist(), TypeError),
+                             (mask.astype(int), TypeError), (np.zeros(3, bool), ValueError)):
+            with pytest.raises(error, match="reset_mask"):
+                env.reset(options={"reset_mask": wrong})
+        with pytest.raises(ValueError, match=r"seed: expected an int or one per environment \(3\)"):
+            env.reset(seed=[1, 2])
+        env.step(env.action_space.sample())
+
+
+def test_an_ended_environment_is_not_stepped():
+    env = SyncVectorEnv([partial(gymnasium.make, "CartPole-v1", max_episode_steps=1)],
+                        autoreset_mode=AutoresetMode.DISABLED)
+    env.reset()
+    env.step(np.array([0]))
+    with pytest.raises(ResetNeeded):
+        env.step(np.array([0]))
+
+
+class Failing(Spaced):
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 3:
+            raise KeyError("no more rope")
+        return super().step(action)
+
+
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+def test_an_exception_is_the_environments_own(kind):
+    env = kind([partial(Spaced, Discrete(3)), partial(Failing, Discrete(3))],
+               autoreset_mode=AutoresetMode.SAME_STEP)
+    env.reset(seed=0)
+    for _ in range(2):
+        env.step(np.array([0, 0]))
+    with pytest.raises(KeyError, match="no more rope") as caught:
+        env.step(np.array([0, 0]))
+    assert isinstance(caught.value.__cause__, pufferlib_cy.EnvError)
+    assert caught.value.__cause__.environment == 1
+    env.close()
+
+
+@pytest.mark.parametrize(("actions", "where"), [
+    ({"a": np.zeros(2, int)}, r"actions\['b'\]: missing"),
+    ({"a": np.zeros(3, int), "b": np.zeros((2, 2))}, r"actions\['a'\]: expected shape \(2,\)"),
+    ({"a": np.zeros(2, int), "b": np.zeros((2, 3))}, r"actions\['b'\]: expected shape \(2, 2\)"),
+    ({"a": np.array([0, 9]), "b": np.ones((2, 2), int)}, "row 1"),
+])
+def test_actions_that_are_not_in_the_space(actions, where):
+    space = Dict({"a": Discrete(3), "b": MultiDiscrete([2, 2])})
+    with contextlib.closing(AsyncVectorEnv([partial(Spaced, Discrete(2), space)] * 2)) as env:
+        env.reset()
+        with pytest.raises(InvalidAction, match=where):
+            env.step(actions)
+        env.step(env.action_space.sample())
+
+
+# ---- asynchronous use ----------------------------------------------------------------------------
+
+def test_asynchronous_calls_in_order():
+    env_fns = [partial(Spaced, Box(0, 1, (2,)))] * 2
+    ours, theirs = AsyncVectorEnv(env_fns), gymnasium.vector.SyncVectorEnv(env_fns)
+    with contextlib.closing(ours):
+        for wait in (ours.reset_wait, ours.step_wait, ours.call_wait):
+            with pytest.raises(NoAsyncCallError):
+                wait()
+        ours.reset_async(seed=4)
+        with pytest.raises(AlreadyPendingCallError) as caught:
+            ours.step_async(np.zeros(2, int))
+        assert caught.value.name == "reset"
+        with pytest.raises(NoAsyncCallError):
+            ours.step_wait()
+        assert_equal(ours.reset_wait(timeout=60), theirs.reset(seed=4))
+        ours.step_async(np.zeros(2, int))
+        for pending in (ours.reset_async, partial(ours.step_async, np.zeros(2, int)),
+                        partial(ours.call_async, "resets"), partial(ours.get_attr, "resets"),
+                        partial(ours.set_attr, "resets", 1), ours.render):
+            with pytest.raises(AlreadyPendingCallError) as caught:
+                pending()
+            assert caught.value.name == "step"
+        assert_equal(ours.step_wait(), theirs.step(np.zeros(2, int)))
+        ours.call_async("double", 4)
+        with pytest.raises(AlreadyPendingCallError):
+            ours.reset_async()
+        assert ours.call_wait() == (8, 8)
+        with pytest.raises(ValueError, match="own step"):
+            ours.call("step", 0)
+        assert_equal(ours.step(np.ones(2, int)), theirs.step(np.ones(2, int)))
+    for call in (ours.reset, ours.call_wait, partial(ours.step, np.zeros(2, int))):
+        with pytest.raises(ClosedEnvironmentError):
+            call()
+    ours.close()
+
+
+class Slow(Spaced):
+    """A step that begins, and ends when it is told to."""
+
+    def __init__(self, space):
+        super().__init__(space)
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def step(self, action):
+        self.begun.set()
+        assert self.go_on.wait(60)
+        return super().step(action)
+
+
+def test_a_call_that_takes_too_long_can_be_waited_for_again():
+    with contextlib.closing(AsyncVectorEnv([partial(Slow, Discrete(2))], num_workers=2)) as env:
+        env.reset(seed=0)
+        (slow,) = env.vec._engine.envs[0].envs
+        env.step_async(np.array([0]))
+        assert slow.begun.wait(60)
+        with pytest.raises(multiprocessing.TimeoutError, match=r"step_wait: not done after 0\.05"):
+            env.step_wait(timeout=0.05)
+        with pytest.raises(AlreadyPendingCallError):
+            env.step_async(np.array([0]))
+        slow.go_on.set()
+        assert env.step_wait(timeout=60)[1].shape == (1,)
+        assert env.get_attr("t") == (1,)
+
+
+# ---- any vector environment ----------------------------------------------------------------------
+
+@pytest.mark.parametrize("mode", MODES)
+def test_info_layouts(mode):
+    """A list says what the dict says: that of Gymnasium's own wrapper."""
+    env_fns = [partial(Spaced, Dict({"a": Discrete(9)}))] * 3
+    reference = gymnasium.wrappers.vector.DictInfoToList(
+        gymnasium.vector.SyncVectorEnv(env_fns, autoreset_mode=mode))
+    autoreset = {"NextStep": "next_step", "SameStep": "same_step", "Disabled": "disabled"}
+    with pufferlib_cy.make(env_fns, autoreset=autoreset[mode.value]) as vec:
+        ours = as_gymnasium(vec, info_layout="list")
+        assert ours.metadata["autoreset_mode"] is mode
+        assert_equal(ours.reset(seed=1), reference.reset(seed=1))
+        for _ in range(100):
+            actions = ours.action_space.sample()
+            results, expected = ours.step(actions), reference.step(actions)
+            assert_equal(results, expected)
+            over = expected[2] | expected[3]
+            if mode is AutoresetMode.DISABLED and over.any():
+                options = {"reset_mask": over}
+                assert_equal(ours.reset(options=dict(options)),
+                             reference.reset(options=dict(options)))
+
+
+def test_what_is_no_gymnasium_vector_environment():
+    with (pufferlib_cy.make("pong", env_kwargs={"two_player": True}) as vec,
+          pytest.raises(ValueError, match=r"has 2: use pufferlib_cy\.bridges\.pettingzoo")):
+        as_gymnasium(vec)
+    with (pufferlib_cy.make("pong", 4, batch_size=2) as vec,
+          pytest.raises(ValueError, match="batch_size is 2 of 4")):
+        as_gymnasium(vec)
+    with pufferlib_cy.make("squared") as vec:
+        with pytest.raises(ValueError, match="info_layout: 'table'"):
+            as_gymnasium(vec, info_layout="table")
+        with pytest.raises(ValueError, match="render_mode: 'human' is not one"):
+            as_gymnasium(vec, render_mode="human")
+        with pytest.raises(ValueError, match="no attributes"):
+            as_gymnasium(vec).get_attr("state")
+
+
+# ---- native environments -------------------------------------------------------------------------
+
+def test_importing_registers_and_loads_nothing_else():
+    code = """if True:
+        import sys, warnings
+        warnings.simplefilter("error")
+        import pufferlib_cy, gymnasium
+        print(sum(name.startswith("pufferlib_cy/") for name in gymnasium.registry))
+        print([name for name in sys.modules if name in ("torch", "pettingzoo", "stable_baselines3")
+               or name.startswith(("pufferlib_cy.envs.", "pufferlib_cy.bridges."))])
+        """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n") == [str(len(REGISTRY)), "[]", ""]
+    assert done.stderr == ""
+
+
+SINGLE = [f"pufferlib_cy/{kind}-v0" for name, (_, kind) in sorted(REGISTRY.items())
+          if name not in ("snake", "foraging")]
+
+
+@pytest.mark.filterwarnings("ignore:.*(Box|box) .* space:UserWarning")    # advice about ranges
+@pytest.mark.parametrize("env_id", SINGLE)
+def test_gymnasiums_checker(env_id):
+    env = gymnasium.make(env_id)
+    modes = env.unwrapped.metadata["render_modes"]
+    check_env(env.unwrapped, skip_render_check=True)
+    for mode in modes:
+        with contextlib.closing(gymnasium.make(env_id, render_mode=mode)) as drawn:
+            drawn.reset(seed=0)
+            picture = drawn.render()
+            assert isinstance(picture, str if mode == "ansi" else np.ndarray)
+    if not modes:
+        with pytest.raises(ValueError, match="render_mode: 'ansi' is not one"):
+            gymnasium.make(env_id, render_mode="ansi")
+
+
+def test_several_agents_are_for_pettingzoo():
+    with pytest.raises(ValueError, match=r"pufferlib_cy\.bridges\.pettingzoo"):
+        gymnasium.make("pufferlib_cy/Snake-v0")
+    with pytest.raises(ValueError, match=r"pufferlib_cy\.bridges\.pettingzoo"):
+        gymnasium.make_vec("pufferlib_cy/Snake-v0", num_envs=2)
+
+
+def test_make_vec_passes_arguments_on():
+    with contextlib.closing(gymnasium.make_vec(
+            "pufferlib_cy/Squared-v0", num_envs=3, size=7, backend="threads", num_workers=2,
+            autoreset_mode="SameStep", info_layout="list")) as env:
+        assert env.single_observation_space.shape == (49,)
+        assert env.vec.backend == "threads"
+        assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+        assert env.reset(seed=1)[1] == [{}, {}, {}]
+        assert env.spec.id == "pufferlib_cy/Squared-v0"
+    with contextlib.closing(make_native_vec("breakout", 2, render_mode="rgb_array")) as env:
+        env.reset(seed=1)
+        first, second = env.render()
+        assert first.dtype == second.dtype == np.uint8
+        assert first.ndim == 3
+    with contextlib.closing(make_native_vec("connect4", 2)) as env:
+        _, infos = env.reset(seed=1)
+        assert infos["action_mask"].tolist() == [[1] * 7 + [0]] * 2
+        assert infos["_action_mask"].tolist() == [True, True]
+
+
+@pytest.mark.parametrize("name", ["cartpole", "breakout", "squared"])
+def test_the_same_trajectories_in_three_ways(name):
+    """make, gymnasium.make_vec and gymnasium.make, with the user resetting."""
+    env_id = f"pufferlib_cy/{REGISTRY[name][1]}-v0"
+    vec = pufferlib_cy.make(name, 2, autoreset="disabled", copy=True)
+    batched = gymnasium.make_vec(env_id, num_envs=2, autoreset_mode="Disabled")
+    singles = [gymnasium.make(env_id) for _ in range(2)]
+    with vec, contextlib.closing(batched):
+        rows, _ = vec.reset(seed=3)
+        assert_equal(batched.reset(seed=3)[0], rows)
+        for i, single in enumerate(singles):
+            assert_equal(single.reset(seed=3 + i)[0], rows[i])
+        batched.action_space.seed(0)
+        ended = 0
+        for _ in range(300):
+            actions = batched.action_space.sample()
+            rows, rewards, terminations, truncations, _ = vec.step(actions)
+            assert_equal(batched.step(actions)[:4],
+                         (rows, rewards.astype(np.float64), terminations, truncations))
+            for i, single in enumerate(singles):
+                view, *result = single.step(actions[i])
+                assert_equal(view, rows[i])
+                assert result[:3] == [rewards[i], terminations[i], truncations[i]]
+            over = terminations | truncations
+            ended += over.sum()
+            if over.any():
+                rows, _ = vec.reset(options={"reset_mask": over})
+                assert_equal(batched.reset(options={"reset_mask": over})[0], rows)
+                for i in np.flatnonzero(over):
+                    assert_equal(singles[i].reset()[0], rows[i])
+        assert ended > 0 or name == "breakout"
+
+
+def test_a_native_environment_refuses_wrong_use():
+    with contextlib.closing(NativeGymnasiumEnv("squared")) as env:
+        with pytest.raises(ResetNeeded):
+            env.step(0)
+        env.reset(seed=0)
+        with pytest.raises(InvalidAction, match="which is not in Discrete"):
+            env.step(9)
+        with pytest.raises(InvalidAction, match="expected shape"):
+            env.step([0, 1])
+        assert env.render() is None
