@@ -64,7 +64,7 @@ cdef class Foraging(NativeEnv):
     cdef int32_t num_agents, starting, num_food, regrowth, max_ticks
 
     def __init__(self, Py_ssize_t max_agents=16, int32_t starting=6, int32_t num_food=40,
-                 int32_t regrowth=1, int32_t max_ticks=256):
+                 int32_t regrowth=2, int32_t max_ticks=256):
         if not 1 <= starting <= max_agents <= MOST_AGENTS:
             raise ValueError(f"foraging: 1 <= starting <= max_agents <= {MOST_AGENTS}, not "
                              f"starting={starting} and max_agents={max_agents}")
