@@ -13,7 +13,7 @@ PYTHON ?= python3
 ENV ?= cartpole
 ARGS ?=
 BIN := .venv/bin
-SOURCES := $(wildcard pufferlib_cy/*.pyx pufferlib_cy/*.pxd pufferlib_cy/*/*.pyx)
+SOURCES := $(wildcard pufferlib_cy/*.pyx pufferlib_cy/*.pxd pufferlib_cy/*.h pufferlib_cy/*/*.pyx)
 
 .PHONY: help setup train test test-release test-checked lint bench bench-compare debug sanitize wheel clean
 
@@ -45,7 +45,7 @@ test-release: setup
 	$(BIN)/pytest $(ARGS)
 
 # Variants stand beside the release build, each a copy of the package with its own extensions.
-PACKAGE := $(wildcard pufferlib_cy/*.py* pufferlib_cy/*/*.py* pufferlib_cy/*/*.toml)
+PACKAGE := $(wildcard pufferlib_cy/*.py* pufferlib_cy/*.h pufferlib_cy/*/*.py* pufferlib_cy/*/*.toml)
 BUILD = $(BIN)/python setup.py --quiet build --parallel 2 --build-base build/$(1)-objects --build-lib build/$(1)
 
 debug: build/checked/.built

@@ -22,9 +22,21 @@ cdef extern from *:
     #ifndef PUFFERLIB_CY_CHECKED
     #define PUFFERLIB_CY_CHECKED 0
     #endif
+    #ifndef PUFFERLIB_CY_MISTAKE
+    typedef struct { const char *kind, *file; unsigned line; } pufferlib_cy_mistake_t;
+    #define PUFFERLIB_CY_MISTAKE ((pufferlib_cy_mistake_t *) 0)
+    #endif
     """
     # 1 in the checked build: every step's writes are looked at (see `check_step`).
     const bint CHECKED "PUFFERLIB_CY_CHECKED"
+
+    # The first mistake in arithmetic on this thread that the C compiler's own checks found: kind is
+    # NULL if there was none. See `_checked.h`; elsewhere the pointer is NULL.
+    ctypedef struct Mistake "pufferlib_cy_mistake_t":
+        const char* kind
+        const char* file
+        unsigned int line
+    Mistake* MISTAKE "PUFFERLIB_CY_MISTAKE"
 
 # ---- random streams ------------------------------------------------------------------------------
 
@@ -104,10 +116,12 @@ cdef enum Fault:              # what the checked build found, or what stopped a 
     REWARD_NOT_FINITE = 2
     OBSERVATION_NOT_FINITE = 3
     FLAG_NOT_BOOLEAN = 4      # a termination, truncation or mask other than 0 and 1
-    WROTE_OUTSIDE = 5         # wrote before or behind its own observation rows
-    STATE_OUTSIDE = 6         # wrote before or behind its own state
-    ACTION_MASK_EMPTY = 7     # a live agent has no legal action
-    RAISED = 8                # an exception, which `take_error` gives
+    ACTION_MASK_EMPTY = 5     # a live agent has no legal action
+    RAISED = 6                # an exception, which `take_error` gives
+    STALE_POINTER = 7         # wrote to what it was lent in an earlier turn of the loop
+    FOREIGN_STREAM = 8        # drew from another stream than its own
+    ARITHMETIC = 9            # a `Mistake`
+    WROTE_OUTSIDE = 10        # and what it was lent: wrote before or behind that
 
 cdef struct Slice:
     # A run of environments of one `NativeEnv`, as `run` gets it. All pointers are at the slice's
@@ -137,16 +151,18 @@ cdef struct Slice:
     const int32_t* lengths    # (count * A,) steps so far in the agent's episode
     size_t num_stats          # statistics of the environment's own
     double* stats             # (count, num_stats) so far in the environment's episode
-    char* guarded             # checked build: room for observations of GUARDED_LANES environments,
-    char* guarded_state       # and for one's state, with guard bytes around them
+    # Checked build: two rooms for what environments are lent, and what the streams should be.
+    char* rooms               # (2, room_size)
+    size_t room_size
+    uint64_t turns            # of loops, so far
+    Rng* expected_rngs        # (count,)
     Fault fault               # first fault found, and where
     Py_ssize_t fault_environment
     Py_ssize_t fault_agent
+    Mistake mistake           # where fault is ARITHMETIC
 
 cdef enum:
-    GUARD_BYTES = 64          # on each side of the guarded observations
-    GUARD_VALUE = 0xA5
-    GUARDED_LANES = 3         # environments at a time for `next_lanes` in the checked build
+    CHECKED_LANES = 3         # environments at a time for `next_lanes` in the checked build
 
 # ---- the loop: ``rows = first_rows(slice)``, then ``while next_rows(&rows): ...`` ----------------
 
@@ -167,7 +183,7 @@ cdef inline bint next_rows(Rows* rows) noexcept nogil:
         return False
     rows.state = slice.states + rows._environment * slice.state_size
     if CHECKED:
-        guard_step(rows)
+        lend_room(rows)
     return True
 
 
@@ -184,7 +200,7 @@ cdef inline bint next_lanes(Rows* rows) noexcept nogil:
         return False
     cdef Py_ssize_t most = slice.num_selected - rows._next + 1
     if CHECKED:
-        most = min(most, GUARDED_LANES)
+        most = min(most, CHECKED_LANES)
     if slice.selected != NULL:
         rows.count = 1
         while rows.count < most and (
@@ -194,15 +210,15 @@ cdef inline bint next_lanes(Rows* rows) noexcept nogil:
         rows.count = most
     rows._next += rows.count - 1
     if CHECKED:
-        guard_step(rows)
+        lend_room(rows)
     return True
 
 
 cdef inline bint _next_wanted(Rows* rows) noexcept nogil:
     """Point the cursor at the next environment of the selection."""
     cdef Slice* slice = rows._slice
-    if CHECKED and rows._next > 0:
-        check_step(rows)
+    if CHECKED:
+        check_step(rows, MISTAKE)
     if rows._next >= slice.num_selected:
         return False
     cdef Py_ssize_t e = rows._next
@@ -226,10 +242,10 @@ cdef inline bint _next_wanted(Rows* rows) noexcept nogil:
     return True
 
 
-# Checked build only: lends observations and state a room between guard bytes; then copies them to
-# where they belong, and records the first fault.
-cdef void guard_step(Rows* rows) noexcept nogil
-cdef void check_step(Rows* rows) noexcept nogil
+# Checked build only. Before a turn of the loop: lend copies of state and rows, between guard bytes.
+# After it: look at them, copy them to where they belong, and record the first fault.
+cdef void lend_room(Rows* rows) noexcept nogil
+cdef void check_step(Rows* rows, Mistake* mistake) noexcept nogil
 
 # ---- lanes: loops over environments that become vector instructions ------------------------------
 

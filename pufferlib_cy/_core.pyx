@@ -9,7 +9,7 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport isfinite
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from pufferlib_cy cimport _atomics as atomic
 from pufferlib_cy._actions cimport ActionRows, Span, address
@@ -211,50 +211,169 @@ cdef void record_fault(Rows* rows, Fault fault, Py_ssize_t agent) noexcept nogil
         slice.fault_agent = agent % slice.agents
 
 
-cdef void set_guards(char* guarded, Py_ssize_t size) noexcept nogil:
-    """Guard bytes before and behind `size` bytes."""
-    memset(guarded, GUARD_VALUE, GUARD_BYTES)
-    memset(guarded + GUARD_BYTES + size, GUARD_VALUE, GUARD_BYTES)
+# ---- the checked build: what an environment may touch is lent to it, a turn at a time ------------
+
+cdef enum:
+    GUARD_BYTES = 512         # before and behind each piece
+    GUARD_VALUE = 0xA5
+    BLANK_BYTES = 4096        # at the beginning of a piece that are watched while nobody has it
+    BLANK_VALUE = 0xFF        # of these: NaN as a float, -1 as an integer
+    ALIGNMENT = 64            # bytes, of each piece
+
+# The pieces of memory that are lent for one turn of the loop in `run`.
+cdef enum:
+    LENT_STATE
+    LENT_OBSERVATIONS
+    LENT_REWARDS
+    LENT_TERMINATIONS
+    LENT_TRUNCATIONS
+    LENT_MASKS
+    LENT_ACTION_MASKS
+    LENT_STATS
+    LENT_STREAM
+    PIECES
+
+cdef struct Piece:
+    char* home                # of the environment at the cursor
+    size_t size               # bytes of one environment
+    size_t room               # bytes of as many as come in one turn
+    size_t offset             # in either room
 
 
-cdef bint guards_hold(char* guarded, Py_ssize_t size) noexcept nogil:
-    """The guard bytes before and behind `size` bytes are whole."""
-    cdef uint8_t* before = <uint8_t*> guarded
-    cdef uint8_t* behind = before + GUARD_BYTES + size
-    cdef bint whole = True
-    cdef Py_ssize_t i
-    for i in range(GUARD_BYTES):
-        whole &= before[i] == GUARD_VALUE and behind[i] == GUARD_VALUE
-    return whole
+cdef size_t lay_out(const Slice* slice, Py_ssize_t e, Piece* pieces) noexcept nogil:
+    """The pieces of environment e of the slice; the bytes of a room for them."""
+    cdef Py_ssize_t n = e * slice.agents
+    cdef size_t end = 0
+    cdef int p
+    pieces[LENT_STATE].home = slice.states + e * slice.state_size
+    pieces[LENT_STATE].size = slice.state_size
+    pieces[LENT_OBSERVATIONS].home = slice.observations + n * slice.observation_size
+    pieces[LENT_OBSERVATIONS].size = slice.agents * slice.observation_size
+    pieces[LENT_REWARDS].home = <char*> (slice.rewards + n)
+    pieces[LENT_REWARDS].size = slice.agents * sizeof(float)
+    pieces[LENT_TERMINATIONS].home = <char*> (slice.terminations + n)
+    pieces[LENT_TERMINATIONS].size = slice.agents
+    pieces[LENT_TRUNCATIONS].home = <char*> (slice.truncations + n)
+    pieces[LENT_TRUNCATIONS].size = slice.agents
+    pieces[LENT_MASKS].home = <char*> (slice.masks + n)
+    pieces[LENT_MASKS].size = slice.agents
+    pieces[LENT_ACTION_MASKS].home = <char*> (slice.action_masks + n * slice.choices)
+    pieces[LENT_ACTION_MASKS].size = slice.agents * slice.choices
+    pieces[LENT_STATS].home = <char*> (slice.stats + e * slice.num_stats)
+    pieces[LENT_STATS].size = slice.num_stats * sizeof(double)
+    pieces[LENT_STREAM].home = <char*> (slice.rngs + e)
+    pieces[LENT_STREAM].size = sizeof(Rng)
+    for p in range(PIECES):
+        pieces[p].room = pieces[p].size * (1 if p == LENT_STATE else CHECKED_LANES)
+        pieces[p].offset = (end + GUARD_BYTES + ALIGNMENT - 1) & ~<size_t> (ALIGNMENT - 1)
+        end = pieces[p].offset + pieces[p].room + GUARD_BYTES
+    return end
 
 
-cdef void guard_step(Rows* rows) noexcept nogil:
+cdef size_t lent_size(const Rows* rows, const Piece* piece, int p) noexcept nogil:
+    """Bytes of a piece that are lent for this turn; under `next_lanes` states are not."""
+    if p == LENT_STATE and rows.state == NULL:
+        return 0
+    return rows.count * piece.size
+
+
+cdef char* room_of_turn(const Slice* slice, bint other) noexcept nogil:
+    """The room of this turn, or the other one.
+
+    The first bits of the multiples of the golden ratio change often and never periodically: nobody
+    gets the same room every time, so that pointers that are kept lead to the other one soon.
+    """
+    cdef bint second = slice.turns * 0x9E3779B97F4A7C15ULL >> 63
+    return slice.rooms + (second != other) * slice.room_size
+
+
+cdef bint is_filled(const char* start, size_t size, uint8_t value) noexcept nogil:
+    """All bytes have that value."""
+    cdef bint filled = True
+    cdef size_t i
+    for i in range(size):
+        filled &= (<const uint8_t*> start)[i] == value
+    return filled
+
+
+cdef void lend_room(Rows* rows) noexcept nogil:
     cdef Slice* slice = rows._slice
-    cdef Py_ssize_t size = rows.count * slice.agents * slice.observation_size
-    set_guards(slice.guarded, size)
-    rows.observations = slice.guarded + GUARD_BYTES
-    # What an environment does not write shows as NaN (float) or 255 (bytes).
-    memset(rows.observations, 0xFF, size)
+    cdef Piece[PIECES] pieces
+    cdef size_t size
+    cdef char* room
+    cdef char* lent
+    cdef int p
+    slice.turns += 1
+    room = room_of_turn(slice, False)
+    lay_out(slice, rows._environment, pieces)
+    for p in range(PIECES):
+        lent = room + pieces[p].offset
+        size = lent_size(rows, &pieces[p], p)
+        memset(lent - GUARD_BYTES, GUARD_VALUE, GUARD_BYTES)
+        memset(lent + size, GUARD_VALUE, GUARD_BYTES)
+        if p == LENT_OBSERVATIONS:        # what is not written shows
+            memset(lent, BLANK_VALUE, size)
+        elif size:
+            memcpy(lent, pieces[p].home, size)
     if rows.state != NULL:
-        set_guards(slice.guarded_state, slice.state_size)
-        rows.state = memcpy(slice.guarded_state + GUARD_BYTES, rows.state, slice.state_size)
+        rows.state = room + pieces[LENT_STATE].offset
+    rows.observations = room + pieces[LENT_OBSERVATIONS].offset
+    rows.rewards = <float*> (room + pieces[LENT_REWARDS].offset)
+    rows.terminations = <uint8_t*> (room + pieces[LENT_TERMINATIONS].offset)
+    rows.truncations = <uint8_t*> (room + pieces[LENT_TRUNCATIONS].offset)
+    rows.masks = <uint8_t*> (room + pieces[LENT_MASKS].offset)
+    if slice.choices:
+        rows.action_masks = <uint8_t*> (room + pieces[LENT_ACTION_MASKS].offset)
+    rows.stats = <double*> (room + pieces[LENT_STATS].offset)
+    rows.rng = <Rng*> (room + pieces[LENT_STREAM].offset)
 
 
-cdef void check_step(Rows* rows) noexcept nogil:
+cdef void check_step(Rows* rows, Mistake* mistake) noexcept nogil:
+    cdef Slice* slice = rows._slice
+    cdef Piece[PIECES] pieces
+    cdef size_t size, watched
+    cdef char* room = room_of_turn(slice, False)
+    cdef char* other = room_of_turn(slice, True)
+    cdef char* lent
+    cdef int p
+    if rows._next == 0:                   # before the first turn
+        memcpy(slice.expected_rngs, slice.rngs, slice.count * sizeof(Rng))
+        if mistake != NULL:
+            mistake.kind = NULL           # of something else, as __init__
+        return
+    if mistake != NULL and mistake.kind != NULL:
+        if slice.fault == NO_FAULT:
+            slice.mistake = mistake[0]
+        record_fault(rows, ARITHMETIC, 0)
+        mistake.kind = NULL
+    check_values(rows)
+    if memcmp(slice.expected_rngs, slice.rngs, slice.count * sizeof(Rng)):
+        record_fault(rows, FOREIGN_STREAM, 0)
+        memcpy(slice.rngs, slice.expected_rngs, slice.count * sizeof(Rng))
+    lay_out(slice, rows._environment, pieces)
+    for p in range(PIECES):
+        lent = room + pieces[p].offset
+        size = lent_size(rows, &pieces[p], p)
+        watched = min(pieces[p].room, <size_t> BLANK_BYTES)
+        if not (is_filled(lent - GUARD_BYTES, GUARD_BYTES, GUARD_VALUE)
+                and is_filled(lent + size, GUARD_BYTES, GUARD_VALUE)):
+            record_fault(rows, <Fault> (WROTE_OUTSIDE + p), 0)
+        if not is_filled(other + pieces[p].offset, watched, BLANK_VALUE):
+            record_fault(rows, STALE_POINTER, 0)
+            memset(other + pieces[p].offset, BLANK_VALUE, watched)
+        if size:
+            memcpy(pieces[p].home, lent, size)
+        memset(lent, BLANK_VALUE, watched)
+    memcpy(slice.expected_rngs + rows._environment, slice.rngs + rows._environment,
+           rows.count * sizeof(Rng))
+
+
+cdef void check_values(Rows* rows) noexcept nogil:
+    """Flags are 0 or 1, floats are finite, and live agents have a legal action."""
     cdef Slice* slice = rows._slice
     cdef Py_ssize_t a, i
-    cdef Py_ssize_t agents = rows.count * slice.agents
-    cdef Py_ssize_t first = rows._environment * slice.agents
-    cdef const char* observations = slice.guarded + GUARD_BYTES
     cdef const float* values
-    if not guards_hold(slice.guarded, agents * slice.observation_size):
-        record_fault(rows, WROTE_OUTSIDE, 0)
-    if rows.state != NULL:
-        if not guards_hold(slice.guarded_state, slice.state_size):
-            record_fault(rows, STATE_OUTSIDE, 0)
-        memcpy(slice.states + rows._environment * slice.state_size,
-               slice.guarded_state + GUARD_BYTES, slice.state_size)
-    for a in range(agents):
+    for a in range(rows.count * slice.agents):
         if slice.choices and rows.masks[a] and memchr(
                 rows.action_masks + a * slice.choices, 1, slice.choices) == NULL:
             record_fault(rows, ACTION_MASK_EMPTY, a)
@@ -263,13 +382,11 @@ cdef void check_step(Rows* rows) noexcept nogil:
         if not isfinite(rows.rewards[a]):
             record_fault(rows, REWARD_NOT_FINITE, a)
         if slice.observation_float and rows.masks[a]:
-            values = <const float*> (observations + a * slice.observation_size)
+            values = <const float*> (<char*> rows.observations + a * slice.observation_size)
             for i in range(<Py_ssize_t> (slice.observation_size // sizeof(float))):
                 if not isfinite(values[i]):
                     record_fault(rows, OBSERVATION_NOT_FINITE, a)
                     break
-    memcpy(slice.observations + first * slice.observation_size, observations,
-           agents * slice.observation_size)
 
 
 class EnvError(RuntimeError):
@@ -299,13 +416,27 @@ FAULTS = {
     NO_RUN: "its class does not implement `cdef void run(self, Slice* slice) noexcept nogil`",
     REWARD_NOT_FINITE: "the reward is NaN or infinite",
     OBSERVATION_NOT_FINITE: "the observation has a value that is NaN or infinite, or was not "
-                            "written (every reset and step writes the whole observation)",
+                            "written (every reset and step writes the whole observation), or was "
+                            "read through a pointer kept from an earlier step",
     FLAG_NOT_BOOLEAN: "a termination, truncation or mask is neither 0 nor 1",
-    WROTE_OUTSIDE: "it wrote before or behind its own observations: more agents or values than it "
-                   "declared?",
-    STATE_OUTSIDE: "it wrote before or behind its own state: is state_size its sizeof?",
     ACTION_MASK_EMPTY: "its action mask leaves no legal action",
+    STALE_POINTER: "it wrote through a pointer that it kept from another environment or step: the "
+                   "memory behind `rows` is lent for one turn of the loop; take state, "
+                   "observations and the rest from `rows` every time",
+    FOREIGN_STREAM: "it drew from a random stream that is not its own: draw from `rows.rng` only",
+    ARITHMETIC: "{kind} in {file}, line {line}",
 }
+FAULTS |= {WROTE_OUTSIDE + piece: f"it wrote before or behind its own {words}" for piece, words in (
+    (LENT_STATE, "state: is state_size its sizeof?"),
+    (LENT_OBSERVATIONS, "observations: more agents or values than it declared?"),
+    (LENT_REWARDS, "rewards: more agents than agents_per_env?"),
+    (LENT_TERMINATIONS, "terminations: more agents than agents_per_env?"),
+    (LENT_TRUNCATIONS, "truncations: more agents than agents_per_env?"),
+    (LENT_MASKS, "masks: more agents than agents_per_env?"),
+    (LENT_ACTION_MASKS, "action masks: more agents than agents_per_env, or more actions than the "
+                        "action space has?"),
+    (LENT_STATS, "statistics: name all of them in super().__init__(..., stats=(...))"),
+    (LENT_STREAM, "random stream: only the drawing functions change it"))}
 
 
 # ---- the engine ----------------------------------------------------------------------------------
@@ -604,13 +735,18 @@ cdef class Engine:
             slice.stats = <double*> address(self.stats) + begin * slice.num_stats
             slice.first = env_first
             slice.lengths = part.lengths
-            slice.guarded = self.guarded(GUARDED_LANES * slice.agents * slice.observation_size)
-            slice.guarded_state = self.guarded(slice.state_size)
+            self.make_rooms(slice)
 
-    cdef char* guarded(self, Py_ssize_t size) except NULL:
-        """Room for `size` bytes between guard bytes; an environment may be checked, if we are not.
-        """
-        return <char*> address(self.own(aligned_zeros(2 * GUARD_BYTES + size, np.uint8)))
+    cdef make_rooms(self, Slice* slice):
+        """Two blank rooms; an environment may be checked though we are not."""
+        cdef Piece[PIECES] pieces
+        cdef int p
+        slice.room_size = lay_out(slice, 0, pieces)
+        rooms = self.own(aligned_zeros((2, slice.room_size), np.uint8))
+        for p in range(PIECES):
+            rooms[:, pieces[p].offset:pieces[p].offset + pieces[p].room] = BLANK_VALUE
+        slice.rooms = <char*> address(rooms)
+        slice.expected_rngs = <Rng*> address(self.own(np.zeros((slice.count, 2), np.uint64)))
 
     cdef attach_rows(self, arrays):
         """Make the arrays the rings, in the order of RING_NAMES; None for absent action masks."""
@@ -879,8 +1015,12 @@ cdef class Engine:
                     with contextlib.suppress(Exception):     # the first error is the one to tell
                         self.stop()
                     raise_fault(e, error)
+                words = FAULTS[fault]
+                if fault == ARITHMETIC:
+                    words = words.format(kind=slice.mistake.kind.decode(),
+                                         file=slice.mistake.file.decode(), line=slice.mistake.line)
                 raise ContractError(f"{type(env).__name__}, environment {e}, agent slot "
-                                    f"{slice.fault_agent}: {FAULTS[fault]}")
+                                    f"{slice.fault_agent}: {words}")
 
     # ---- HOT PATH: from here on everything is typed, without the GIL and without allocation ------
 

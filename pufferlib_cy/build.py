@@ -51,12 +51,16 @@ def compiler_directives(checked: bool) -> dict[str, Any]:
     }
 
 
-def compile_args(native: bool) -> list[str]:
+def compile_args(checked: bool, native: bool) -> list[str]:
     """The C compiler's flags; `native` allows this machine's own instructions."""
     if sys.platform == "win32":
         return ["/O2", "/std:c11"]
     # Contraction to fused multiply-add would make results depend on the machine.
     flags = ["-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+    if checked:
+        flags += ["-include", str(PACKAGE / "_checked.h"),
+                  "-fsanitize=signed-integer-overflow,shift,bounds",
+                  "-fno-wrapv"]               # Python's own flags define overflow, which hides it
     return [*flags, "-march=native"] if native else flags
 
 
@@ -84,12 +88,12 @@ def native_extensions(paths: Iterable[str | Path], *, root: str | Path = ".",
     native = from_environment("NATIVE") if native is None else native
     modules = [
         Extension(".".join(Path(path).relative_to(root).with_suffix("").parts), [str(path)],
-                  extra_compile_args=compile_args(native),
+                  extra_compile_args=compile_args(checked, native),
                   define_macros=[("PUFFERLIB_CY_CHECKED", str(int(checked)))])
         for path in paths]
     extensions: list[Any] = cythonize(
         modules, include_path=[str(PACKAGE.parent)], build_dir=build_dir,
-        compiler_directives=compiler_directives(checked))
+        compiler_directives=compiler_directives(checked), emit_linenums=checked)
     return extensions
 
 
@@ -167,8 +171,9 @@ def cache_folder() -> Path:
 
 def _key(source: Path, checked: bool, native: bool) -> str:
     """A digest of all that the library depends on."""
-    parts = [source.read_bytes(), *(path.read_bytes() for path in sorted(PACKAGE.rglob("*.pxd")))]
-    facts = (checked, compile_args(native), sys.version, version("cython"),
+    parts = [source.read_bytes(), *(path.read_bytes() for path in [
+        *sorted(PACKAGE.rglob("*.pxd")), PACKAGE / "_checked.h"])]
+    facts = (compile_args(checked, native), sys.version, version("cython"),
              sysconfig.get_config_var("CC"), os.environ.get("CC"), os.environ.get("CFLAGS"),
              platform.processor() if native else platform.machine())
     return hashlib.sha256(b"\0".join(parts) + repr(facts).encode()).hexdigest()[:16]

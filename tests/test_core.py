@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import oracle
@@ -89,19 +90,36 @@ def test_environments_that_break_the_contract(native):
         pufferlib_cy.make(native["faulty"].NoInit)
 
 
+def play(vec, steps):
+    for _ in range(steps):
+        vec.step(np.zeros(vec.num_agents, int))
+
+
 @pytest.mark.parametrize(("way", "words"), [
-    (1, "reward is NaN"), (2, "observation has a value that is NaN"), (3, "was not written"),
-    (4, "neither 0 nor 1"), (5, "before or behind its own obs"),
-    (6, "before or behind its own obs"), (7, "before or behind its own state"),
-    (8, "leaves no legal action"),
+    ("REWARD_NAN", "reward is NaN"), ("OBSERVATION_NAN", "observation has a value that is NaN"),
+    ("OBSERVATION_PARTIAL", "was not written"), ("FLAG", "neither 0 nor 1"),
+    ("BEFORE", "its own observations"), ("BEHIND", "its own observations"),
+    ("STATE_BEHIND", "its own state: is state_size its sizeof"),
+    ("NO_ACTION", "leaves no legal action"),
+    ("REWARD_BEHIND", "its own rewards: more agents"),
+    ("TERMINATION_BEHIND", "its own terminations: more agents"),
+    ("TRUNCATION_BEHIND", "its own truncations: more agents"),
+    ("MASK_BEFORE", "its own masks: more agents"),
+    ("ACTION_MASK_BEHIND", "its own action masks: more agents"),
+    ("STATS_BEHIND", r"its own statistics: .*stats=\("),
+    ("STREAM_OF_ANOTHER", "not its own: draw from `rows.rng` only"),
+    ("STREAM_OF_SLICE", "not its own: draw from `rows.rng` only"),
+    ("STREAM_WRITTEN", "its own random stream"),
+    ("STALE_STATE", "pointer that it kept.*take state, observations and the rest from `rows`"),
+    ("STALE_REWARD", "pointer that it kept"), ("STALE_READ", "a pointer kept from an earlier"),
 ])
 def test_checked_build_finds(load_native, way, words):
     """The environment is checked, whether the core is or not."""
-    faulty = load_native("faulty", True).Faulty
-    with pufferlib_cy.make(faulty, 3, env_kwargs={"way": way}) as vec:
+    module = load_native("faulty", True)
+    with pufferlib_cy.make(module.Faulty, 3, env_kwargs={"way": module.Way[way]}) as vec:
         vec.reset(seed=0)
         with pytest.raises(pufferlib_cy.ContractError, match=f"environment 1.*{words}"):
-            vec.step([0, 0, 0])
+            play(vec, 10)                             # a kept pointer is not stale in every step
         others = vec._engine.rows[0][0][[0, 2]]
         assert (others == 0.5).all()
 
@@ -119,6 +137,32 @@ def test_checked_build_finds_in_lanes(load_native, way, words):
         where = "environment" if way in (5, 6) else "environment 1, agent slot 0"
         with pytest.raises(pufferlib_cy.ContractError, match=f"{where}.*{words}"):
             vec.step(np.zeros(21, int))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the checks of GCC or Clang")
+@pytest.mark.parametrize(("way", "words"), [
+    ("SUM", "an integer sum overflows"), ("PRODUCT", "an integer product overflows"),
+    ("DIFFERENCE", "an integer difference overflows"), ("NEGATION", "overflows"),
+    ("SHIFT", "shifted by more bits"), ("INDEX", "an index is outside of its array"),
+])
+def test_checked_build_finds_wrong_arithmetic_and_its_line(load_native, way, words):
+    module = load_native("faulty", True)
+    lines = (Path(__file__).parent / "native" / "faulty.pyx").read_text().splitlines()
+    line = 2 + next(i for i, text in enumerate(lines) if text.endswith(f"if way == {way}:"))
+    with pufferlib_cy.make(module.Faulty, 3, env_kwargs={"way": module.Way[way]}) as vec:
+        vec.reset(seed=0)
+        with pytest.raises(pufferlib_cy.ContractError,
+                           match=f"environment 1.*{words}.* in .*faulty.pyx, line {line}$"):
+            vec.step([0, 0, 0])
+
+
+@pytest.mark.parametrize(("kind", "words"), [
+    ("Crowded", "its own observations: more agents"), ("Undersized", "own state: is state_size"),
+])
+def test_checked_build_finds_wrong_declarations(load_native, kind, words):
+    with (pufferlib_cy.make(getattr(load_native("faulty", True), kind), 2) as vec,
+          pytest.raises(pufferlib_cy.ContractError, match=words)):
+        vec.reset(seed=0)
 
 
 def test_sound_environment_is_left_alone(native):

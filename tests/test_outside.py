@@ -53,8 +53,8 @@ def test_module_and_class_name_an_environment():
     ("no_such_package.maze:Maze", ValueError, "no module no_such_package; is its"),
     ("pufferlib_cy.envs.labyrinth:Maze", ValueError, "no module pufferlib_cy.envs.labyrinth"),
     ("pufferlib_cy.envs.squared:Square", ValueError, "squared has no class Square"),
-    ("collections:OrderedDict", TypeError, "expected the name of a native environment"),
-    ("squaredd", ValueError, 'did you mean squared.*and "module:Class"'),
+    ("collections:OrderedDict", TypeError, "expected a gymnasium.Env or a Petting"),
+    ("squaredd", ValueError, 'did you mean squared.*and "module:name"'),
 ])
 def test_names_that_lead_nowhere_are_told(name, error, words):
     with pytest.raises(error, match=words):

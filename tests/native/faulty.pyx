@@ -2,12 +2,12 @@
 
 cimport cython
 from libc.math cimport NAN
-from pufferlib_cy cimport NativeEnv, Rows, Slice, first_rows, next_rows
+from pufferlib_cy cimport NativeEnv, Rows, Slice, first_rows, next_rows, next_uint64
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-cdef enum Way:
+cpdef enum Way:
     SOUND = 0
     REWARD_NAN = 1
     OBSERVATION_NAN = 2
@@ -17,15 +17,43 @@ cdef enum Way:
     BEHIND = 6
     STATE_BEHIND = 7
     NO_ACTION = 8
+    REWARD_BEHIND = 9
+    TERMINATION_BEHIND = 10
+    TRUNCATION_BEHIND = 11
+    MASK_BEFORE = 12
+    ACTION_MASK_BEHIND = 13
+    STATS_BEHIND = 14
+    STREAM_OF_ANOTHER = 15
+    STREAM_OF_SLICE = 16
+    STREAM_WRITTEN = 17
+    STALE_STATE = 18
+    STALE_REWARD = 19
+    STALE_READ = 20
+    SUM = 21
+    PRODUCT = 22
+    SHIFT = 23
+    INDEX = 24
+    NEGATION = 25
+    DIFFERENCE = 26
+
+cdef enum: CELLS = 4
 
 cdef struct State:
-    int unused
+    int count
+    int[CELLS] cells
+    int last
+
+# Filled at import, so that the compiler cannot know them.
+cdef int LARGE = 2**31 - 1
 
 
 @cython.final
 cdef class Faulty(NativeEnv):
     """Sound at reset; in step, environment 1 does what `way` says."""
     cdef int way
+    cdef State* kept_state        # of environment 1, at its reset
+    cdef float* kept_rewards
+    cdef float* kept_observations
 
     def __init__(self, int way=SOUND):
         self.way = way
@@ -41,6 +69,10 @@ cdef class Faulty(NativeEnv):
             observation[0] = 0.5
             if rows.starting:
                 observation[1] = 0.5
+                if rows._environment == 1:
+                    self.kept_state = <State*> rows.state
+                    self.kept_rewards = rows.rewards
+                    self.kept_observations = observation
                 continue
             way = self.way if rows._environment == 1 else SOUND
             if way != OBSERVATION_PARTIAL:
@@ -52,9 +84,80 @@ cdef class Faulty(NativeEnv):
             elif way == BEHIND:
                 observation[2] = 7.0
             elif way == STATE_BEHIND:
-                (<State*> rows.state)[1].unused = 7
+                (<State*> rows.state)[1].count = 7
             elif way == NO_ACTION:
                 rows.action_masks[0] = rows.action_masks[1] = False
+            elif way == REWARD_BEHIND:
+                rows.rewards[1] = 7.0
+            elif way == TERMINATION_BEHIND:
+                rows.terminations[1] = True
+            elif way == TRUNCATION_BEHIND:
+                rows.truncations[1] = True
+            elif way == MASK_BEFORE:
+                rows.masks[-1] = True
+            elif way == ACTION_MASK_BEHIND:
+                rows.action_masks[2] = True
+            elif way == STATS_BEHIND:
+                rows.stats[0] = 7.0
+            elif way == STREAM_OF_ANOTHER:
+                next_uint64(self.rngs + 2)
+            elif way == STREAM_OF_SLICE:
+                next_uint64(slice.rngs + 1)
+            elif way == STREAM_WRITTEN:
+                rows.rng[1].state = 7
+            elif way == STALE_STATE:
+                self.kept_state.count += 1
+            elif way == STALE_REWARD:
+                self.kept_rewards[0] = 0.25
+            elif way == STALE_READ:
+                observation[1] = self.kept_observations[0]
+            elif way != SOUND:
+                self.calculate(<State*> rows.state, way)
+
+    cdef void calculate(self, State* state, int way) noexcept nogil:
+        if way == SUM:
+            state.count = LARGE + 1
+        elif way == PRODUCT:
+            state.count = LARGE * LARGE
+        elif way == SHIFT:
+            state.count = 1 << LARGE
+        elif way == NEGATION:
+            state.count = -(-LARGE - 1)
+        elif way == DIFFERENCE:
+            state.count = -LARGE - 2
+        elif way == INDEX:
+            state.cells[LARGE % 5 + 2] = 7       # 4: that is `last`
+
+
+@cython.final
+cdef class Crowded(NativeEnv):
+    """Writes the rows of one agent more than it declared."""
+
+    def __init__(self):
+        super().__init__(Box(0, 9, (2,), np.uint8), Discrete(2), sizeof(State), agents_per_env=3)
+
+    cdef void run(self, Slice* slice) noexcept nogil:
+        cdef Rows rows = first_rows(slice)
+        cdef int a
+        while next_rows(&rows):
+            for a in range(4):
+                (<unsigned char*> rows.observations)[2 * a] = a
+                (<unsigned char*> rows.observations)[2 * a + 1] = a
+                rows.terminations[a] = False
+
+
+@cython.final
+cdef class Undersized(NativeEnv):
+    """Gives the size of a pointer to its state instead of the state's."""
+
+    def __init__(self):
+        super().__init__(Box(0, 9, (1,), np.uint8), Discrete(2), sizeof(State*))
+
+    cdef void run(self, Slice* slice) noexcept nogil:
+        cdef Rows rows = first_rows(slice)
+        while next_rows(&rows):
+            (<State*> rows.state).last = 7
+            (<unsigned char*> rows.observations)[0] = 0
 
 
 cdef class NoRun(NativeEnv):
