@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pufferlib_cy import bridges
 from pufferlib_cy._core import ContractError, EnvError, NativeEnv
 from pufferlib_cy._spaces import ActionTree, SpaceTree
+from pufferlib_cy.processes import WorkerDied
 from pufferlib_cy.spaces import Leaf, SpaceError
-from pufferlib_cy.vector import Batch, Serial, Threads, VectorEnv, make
+from pufferlib_cy.vector import Batch, Processes, Serial, Threads, VectorEnv, make
 
 try:
     __version__ = version("pufferlib_cy")
@@ -22,6 +23,6 @@ except PackageNotFoundError:
 bridges.register()
 
 __all__ = [
-    "ActionTree", "Batch", "ContractError", "EnvError", "Leaf", "NativeEnv", "Serial", "SpaceError",
-    "SpaceTree", "Threads", "VectorEnv", "make",
+    "ActionTree", "Batch", "ContractError", "EnvError", "Leaf", "NativeEnv", "Processes", "Serial",
+    "SpaceError", "SpaceTree", "Threads", "VectorEnv", "WorkerDied", "make",
 ]

@@ -32,8 +32,8 @@ cdef class ActionRows:
     # Keep an array alive; its address.
     cdef void* own(self, array) except NULL
     # Allocate the rows of each part.
-    cdef make_discrete(self, space, Py_ssize_t num_rows)
-    cdef make_continuous(self, space, Py_ssize_t num_rows)
+    cdef make_discrete(self, space, Py_ssize_t num_rows, array)
+    cdef make_continuous(self, space, Py_ssize_t num_rows, array)
     # Check `actions`, one row for each row of the spans in turn, and write them there; of a hybrid
     # space a pair, discrete first. Rows that are not `live`, (N,), are ignored. Raises
     # InvalidAction naming the first bad row.

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 @final
 class ActionRows:
-    def __init__(self, space: Space[Any], num_rows: int, agents_per_env: int) -> None: ...
+    def __init__(self, space: Space[Any], num_rows: int, agents_per_env: int,
+                 discrete: NDArray[np.int32] | None = None,
+                 continuous: NDArray[np.float32] | None = None) -> None: ...
     @property
     def space(self) -> Space[Any]: ...
     @property

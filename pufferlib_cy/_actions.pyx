@@ -34,37 +34,43 @@ cdef as_array(actions, str name):
 @cython.final
 cdef class ActionRows:
     """The actions of `num_rows` rows of a Discrete, MultiDiscrete or Box, or a Tuple of the latter
-    two: what `ActionTree.flat_space` can be."""
+    two: what `ActionTree.flat_space` can be.
 
-    def __init__(self, space, Py_ssize_t num_rows, Py_ssize_t agents_per_env):
+    They are kept in the arrays `discrete` or `continuous` where these are given.
+    """
+
+    def __init__(self, space, Py_ssize_t num_rows, Py_ssize_t agents_per_env, discrete=None,
+                 continuous=None):
         self.space = space
         self.agents_per_env = agents_per_env
         self.owners = []
         if isinstance(space, Tuple):
-            discrete, continuous = space.spaces
-            self.make_discrete(discrete, num_rows)
-            self.make_continuous(continuous, num_rows)
+            discrete_space, continuous_space = space.spaces
+            self.make_discrete(discrete_space, num_rows, discrete)
+            self.make_continuous(continuous_space, num_rows, continuous)
         elif isinstance(space, Box):
-            self.make_continuous(space, num_rows)
+            self.make_continuous(space, num_rows, continuous)
         else:
-            self.make_discrete(space, num_rows)
+            self.make_discrete(space, num_rows, discrete)
 
-    cdef make_discrete(self, space, Py_ssize_t num_rows):
+    cdef make_discrete(self, space, Py_ssize_t num_rows, array):
         starts, sizes = (np.atleast_1d(numbers).ravel().astype(np.int64) for numbers in (
             space.start, space.n if isinstance(space, Discrete) else space.nvec))
         if (starts + sizes).max() > INT_MAX or starts.min() < -INT_MAX:
             raise ValueError(f"actions are int32, too narrow for {space}")
         self.heads = len(sizes)
         self.discrete_space = space
-        self.discrete = aligned_zeros((num_rows, self.heads), np.int32)
+        self.discrete = (aligned_zeros((num_rows, self.heads), np.int32) if array is None
+                         else array)
         self.discrete_rows = <int32_t*> address(self.discrete)
         self.starts = <const int32_t*> self.own(starts.astype(np.int32))
         self.sizes = <const uint32_t*> self.own(sizes.astype(np.uint32))
 
-    cdef make_continuous(self, space, Py_ssize_t num_rows):
+    cdef make_continuous(self, space, Py_ssize_t num_rows, array):
         self.values = int(np.prod(space.shape, dtype=np.int64))
         self.continuous_space = space
-        self.continuous = aligned_zeros((num_rows, self.values), np.float32)
+        self.continuous = (aligned_zeros((num_rows, self.values), np.float32) if array is None
+                           else array)
         self.continuous_rows = <float*> address(self.continuous)
         with np.errstate(over="ignore"):      # what float32 cannot hold is unbounded in it
             lows, highs = (np.ascontiguousarray(bound, np.float32)

@@ -114,6 +114,16 @@ cdef extern from * nogil:
       static inline void pcy_wake(uint32_t *word, int count) { (void)word; (void)count; }
     #endif
 
+    /* ---- processes ------------------------------------------------------------------------ */
+    #if defined(_WIN32)
+      static __inline uint32_t pcy_parent(void) { return 0; }
+      static __inline void pcy_leave(int code) { ExitProcess((UINT)code); }
+    #else
+      #include <unistd.h>
+      static inline uint32_t pcy_parent(void) { return (uint32_t)getppid(); }
+      static inline void pcy_leave(int code) { _exit(code); }
+    #endif
+
     static inline int64_t pcy_now(void) {
     #if defined(_WIN32)
         LARGE_INTEGER ticks, frequency;
@@ -144,3 +154,7 @@ cdef extern from * nogil:
     void wake "pcy_wake"(uint32_t* word, int count) noexcept
     # Monotonic clock, nanoseconds.
     int64_t now "pcy_now"() noexcept
+    # The process that started this one, or that has taken it over (POSIX).
+    uint32_t parent "pcy_parent"() noexcept
+    # Ends this process at once.
+    void leave "pcy_leave"(int code) noexcept

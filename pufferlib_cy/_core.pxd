@@ -266,6 +266,7 @@ cdef class NativeEnv:
     cdef readonly Py_ssize_t agents_per_env      # A
     cdef readonly Py_ssize_t action_choices      # action-mask entries per row; 0: no action masks
     cdef readonly bint masks_given               # some action mask may have other than ones
+    cdef Py_ssize_t num_infos                    # how many `take_infos` would give
     cdef readonly tuple stat_names               # statistics of the environment's own
     cdef readonly size_t state_size              # bytes
     cdef readonly Py_ssize_t num_envs            # E; 0 until a vector environment takes it

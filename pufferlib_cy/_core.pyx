@@ -2,7 +2,8 @@
 
 Two classes. `NativeEnv` holds the states of E environments of one kind; its subclasses know the
 rules of a game. `Engine` holds the rows and steps them: it cuts the environments into shards, hands
-shards between the caller and the helper threads by one atomic flag each, and checks what comes in.
+shards between the caller and the helper threads, or worker processes, by one atomic flag each, and
+checks what comes in.
 """
 
 cimport cython
@@ -25,16 +26,17 @@ from gymnasium.error import (
 
 from pufferlib_cy.arrays import CACHE_LINE, aligned_zeros, describe
 from pufferlib_cy.spaces import SpaceError
+from pufferlib_cy.shards import divide
 
 checked = bool(CHECKED)
 
 cdef enum:
     SPIN_NS = 30_000          # how long a wait spins before it parks: about what a wake-up costs
     SPIN_TURNS = 32           # pauses between two looks at the clock
-    PARK_NS = 100_000_000     # how long the caller sleeps before it looks for signals
+    PARK_NS = 20_000_000      # how long the caller sleeps before it looks for signals and the dead
     HELPER_PARK_NS = 1_000_000_000
     FINISHED = 4              # columns of `finished` before the environment's own statistics
-    SHARDS_PER_WORKER = 2     # a late helper then holds back half of its share, not all of it
+    PARENT_NS = 250_000_000   # how often a worker process looks whether its caller lives
 
 
 # ---- seeds ---------------------------------------------------------------------------------------
@@ -399,6 +401,9 @@ class EnvError(RuntimeError):
         super().__init__(message)
         self.environment = environment
 
+    def __reduce__(self):
+        return type(self), (self.args[0], self.environment)
+
 
 def raise_fault(environment, error):
     """Raise the EnvError for an exception of an environment; interrupts go on as they are."""
@@ -442,9 +447,9 @@ FAULTS |= {WROTE_OUTSIDE + piece: f"it wrote before or behind its own {words}" f
 # ---- the engine ----------------------------------------------------------------------------------
 
 cdef enum Owner:
-    # The flag of a shard: who may touch its rows, states and statistics.
+    # The flag of a shard: who may touch its rows, states and statistics, and its other fields.
     CALLER = 0                # the caller: results are there to read, actions can be written
-    READY = 1                 # nobody: it waits for the first who claims it
+    READY = 1                 # nobody: it waits for the first of its worker's who claims it
     TAKEN = 2                 # the thread that turned READY into TAKEN
 
 cdef enum Phase:
@@ -454,9 +459,18 @@ cdef enum Phase:
     SENT = 2                  # recv
 
 cdef struct Shard:
-    # A run of environments that one thread steps at a time.
+    # A run of environments that one thread steps at a time, and what it is to do with them.
     uint32_t flag             # an Owner
-    uint8_t padding[60]       # to a whole cache line: nobody waits on a neighbour's
+    uint32_t worker           # whose threads may claim it: 0, the caller's process, or another's
+    uint32_t command          # a Command
+    uint32_t some             # RESET only where `chosen`
+    uint64_t steps            # of the group, see there
+    uint8_t padding[40]       # to a whole cache line: nobody waits on a neighbour's
+
+cdef enum Errand:
+    # Why a worker process leaves the shards for a moment.
+    LETTER = 0                # the caller has sent it one
+    MAIL = 1                  # it has something to tell about the shard in `outbox`
 
 cdef enum Autoreset:
     # What follows the step on which an episode ends.
@@ -492,11 +506,16 @@ cdef struct Group:
     Py_ssize_t first_shard, last_shard               # [first, last)
     Py_ssize_t first_env, last_env                   # [first, last)
     bint out                  # sent and not yet received
+    int64_t sent              # when
     uint64_t steps            # steps since the last full reset: the ring slot of its observations
 
 cdef struct Helper:
-    uint32_t asleep           # 1 while the helper sleeps, or is about to, on this word
-    uint8_t padding[60]       # to a whole cache line
+    # A helper thread or a worker process. The words of a process are in shared memory; counts wrap.
+    uint32_t asleep           # 1 while it sleeps, or is about to, on this word
+    uint32_t epoch            # process: goes up when there is something to do for it
+    uint32_t letters          # process: how many the caller has announced to it
+    uint32_t mail             # process: how many messages it has announced to the caller
+    uint8_t padding[48]       # to a whole cache line
 
 cdef struct Ring:
     # Rows of several steps in someone's memory: step k's rows are slot k % length.
@@ -519,6 +538,45 @@ cdef enum:
 RING_NAMES = ("observations", "masks", "action_masks", "rewards", "terminations", "truncations")
 
 
+def layout(NativeEnv env, Py_ssize_t num_envs, Py_ssize_t num_shards, Py_ssize_t num_helpers):
+    """The arrays of an engine as {name: (shape, dtype)}: all that worker processes share.
+
+    They begin as zeros, on cache lines. Rings, which have the names in RING_NAMES, have one slot.
+    """
+    cdef ActionRows actions = ActionRows(env.action_tree.flat_space, 1, 1)
+    space, E, N = env.space_tree.flat_space, num_envs, num_envs * env.agents_per_env
+    arrays = {
+        "observations": ((1, N, *space.shape), space.dtype), "masks": ((1, N), np.bool_),
+        "rewards": ((1, N), np.float32), "terminations": ((1, N), np.bool_),
+        "truncations": ((1, N), np.bool_),
+        "final_observations": ((N, *space.shape), space.dtype), "live": ((N,), np.bool_),
+        "returns": ((N,), np.float64), "lengths": ((N,), np.int32),
+        "stats": ((E, len(env.stat_names)), np.float64),
+        "finished": ((E, FINISHED + len(env.stat_names)), np.float64),
+        "ended": ((E,), np.bool_), "chosen": ((E,), np.bool_),
+        "shards": ((num_shards, sizeof(Shard)), np.uint8),
+        "helpers": ((num_helpers, sizeof(Helper)), np.uint8),
+        "exact_rewards": ((E, env.agents_per_env), np.float64),
+        "words": ((3, CACHE_LINE // sizeof(uint32_t)), np.uint32),
+    }
+    if env.action_choices:
+        arrays["action_masks"] = ((1, N, env.action_choices), np.bool_)
+    if actions.heads:
+        arrays["discrete"] = ((N, actions.heads), np.int32)
+    if actions.values:
+        arrays["continuous"] = ((N, actions.values), np.float32)
+    return arrays
+
+
+def watch_parent(uint32_t pid):
+    """End this process, whatever it is doing, soon after it is no longer the child of `pid`."""
+    cdef uint32_t word = 0
+    with nogil:
+        while atomic.parent() == pid:
+            atomic.park(&word, 0, PARENT_NS)
+        atomic.leave(1)
+
+
 @cython.final
 cdef class Engine:
     """The rows of E environments and the threads that step them.
@@ -526,11 +584,14 @@ cdef class Engine:
     Parameters
     ----------
     envs: `NativeEnv` instances of the same spaces, fresh.
-    counts: how many environments each of them holds; their sum is E.
+    counts: how many environments each of them holds; their sum is E, or this process's share.
     helpers: threads beside the caller, which steps shards itself whenever it waits.
     batch_size: environments per recv; E is synchronous.
     autoreset: 0 same_step, 1 next_step, 2 disabled.
     cores: cores that this process may use; no more threads than these are kept awake.
+    share: with worker processes, what the engines of all of them, the caller's too, have in common
+        and this one's place in it: see `pufferlib_cy.processes.Share`. Each engine knows all rows
+        and shards, and has environments and parts for those of its own process.
 
     Threads hold the engine, never the vector environment above it: when that goes, it calls
     `stop`. Rows are `Ring`s, at first of one slot in memory of the engine's own; see `attach`.
@@ -575,25 +636,48 @@ cdef class Engine:
     cdef readonly tuple rows                     # the arrays of the rings, by RING_NAMES
     cdef readonly bint attached                  # rings are the caller's memory
 
+    cdef readonly object chosen                  # bool (E,): where `reset_some` resets
+
     cdef uint8_t* live_rows
     cdef uint8_t* ended_envs
+    cdef uint8_t* chosen_envs
 
     # Threads. Each word stands on a cache line of its own.
     cdef readonly Py_ssize_t num_helpers
     cdef readonly Py_ssize_t max_awake           # helpers that have a core to run on
     cdef int64_t spin_ns
     cdef list threads
-    cdef Helper* helpers                         # (num_helpers,)
+    cdef Helper* helpers                         # (num_helpers,), then those of the processes
     cdef uint32_t* epoch                         # goes up with each send
     cdef uint32_t* bell                          # 1 while the caller sleeps, or is about to, on it
     cdef uint32_t* stopping                      # 1: helpers return
+    cdef str reason                              # why it was stopped, if not by the user's wish
+
+    # Worker processes.
+    cdef readonly Py_ssize_t worker              # which this is; 0 is the caller
+    cdef readonly Py_ssize_t num_processes       # beside the caller
+    cdef public object workers                   # the caller's pufferlib_cy.processes.Workers
+    cdef int64_t watched                         # when the caller last looked whether they live
+    cdef uint32_t* mail                          # messages announced by all of them
+    cdef uint32_t* masks                         # 1: an environment in one has given action masks
+    cdef Py_ssize_t first_env                    # of this process
+    cdef uint32_t mail_read                      # the caller: so many of them were read
+    cdef uint32_t letters_read                   # a worker: so many of its letters were read
+    cdef Py_ssize_t outbox                       # a worker: the shard to tell about, or -1
+    cdef Py_ssize_t first_own, last_own          # [first, last) shards of this process
+    cdef Py_ssize_t next_own                     # a worker: the shard to look at first
 
     def __init__(self, envs, counts, *, Py_ssize_t helpers, Py_ssize_t batch_size, int autoreset,
-                 Py_ssize_t cores):
+                 Py_ssize_t cores, share=None):
         cdef NativeEnv env, first = envs[0]
         self.envs = list(envs)
         self.owners = []
-        self.num_envs = sum(counts)
+        firsts = [0, sum(counts)] if share is None else share.firsts
+        self.worker = 0 if share is None else share.worker
+        self.num_processes = len(firsts) - 2
+        self.first_env = firsts[self.worker]
+        self.num_helpers = helpers
+        self.num_envs = firsts[self.num_processes + 1]
         self.agents_per_env = first.agents_per_env
         self.num_agents = self.num_envs * self.agents_per_env
         self.batch_size = batch_size
@@ -610,18 +694,29 @@ cdef class Engine:
                     f"{env.observation_space}, {env.action_space}, {env.agents_per_env} stands "
                     f"beside {first.observation_space}, {first.action_space}, "
                     f"{first.agents_per_env}")
-        self.make_rows(first)
-        self.make_shards(counts, helpers + 1)
+        groups, shards = divide(self.num_envs, batch_size, helpers + 1, firsts)
+        if share is None:
+            arrays = {name: aligned_zeros(shape, dtype) for name, (shape, dtype)
+                      in layout(first, self.num_envs, len(shards), helpers).items()}
+        else:
+            arrays = share.arrays
+        self.make_rows(first, arrays)
+        self.make_shards(counts, groups, shards, arrays["shards"])
 
-        words = self.own(aligned_zeros((3, CACHE_LINE // sizeof(uint32_t)), np.uint32))
+        words = self.own(arrays["words"])
+        self.bell = <uint32_t*> address(words[0])
+        self.mail = <uint32_t*> address(words[1])
+        self.masks = <uint32_t*> address(words[2])
+        words = self.own(aligned_zeros((2, CACHE_LINE // sizeof(uint32_t)), np.uint32))
         self.epoch = <uint32_t*> address(words[0])
-        self.bell = <uint32_t*> address(words[1])
-        self.stopping = <uint32_t*> address(words[2])
-        self.helpers = <Helper*> address(
-            self.own(aligned_zeros((helpers + 1, sizeof(Helper)), np.uint8)))
-        self.num_helpers = helpers
+        self.stopping = <uint32_t*> address(words[1])
+        self.helpers = <Helper*> address(self.own(arrays["helpers"]))
+        self.outbox = -1
         self.max_awake = min(helpers, cores - 1)
-        self.spin_ns = SPIN_NS if self.max_awake > 0 else 0
+        # The caller, and helpers or processes one after another, have a core as long as there are.
+        self.spin_ns = SPIN_NS if max(self.worker, 1) < cores else 0
+        if helpers == 0 and self.num_processes == 0:
+            self.spin_ns = 0
         self.threads = [threading.Thread(target=self.serve, args=(i,), daemon=True,
                                          name=f"pufferlib_cy-{i + 1}") for i in range(helpers)]
         for thread in self.threads:
@@ -637,48 +732,37 @@ cdef class Engine:
         self.owners.append(array)
         return array
 
-    cdef make_rows(self, NativeEnv env):
+    cdef make_rows(self, NativeEnv env, arrays):
         """All arrays with rows first, and the pointers to them."""
-        space, N = env.space_tree.flat_space, self.num_agents
-        self.action_rows = ActionRows(env.action_tree.flat_space, N, self.agents_per_env)
-        self.attach_rows((
-            aligned_zeros((1, N, *space.shape), space.dtype), aligned_zeros((1, N), np.bool_),
-            aligned_zeros((1, N, env.action_choices), np.bool_) if env.action_choices else None,
-            aligned_zeros((1, N), np.float32), aligned_zeros((1, N), np.bool_),
-            aligned_zeros((1, N), np.bool_)))
-        self.final_observations = aligned_zeros((N, *space.shape), space.dtype)
-        self.live = aligned_zeros(N, np.bool_)
-        self.returns = aligned_zeros(N, np.float64)
-        self.lengths = aligned_zeros(N, np.int32)
-        self.stats = aligned_zeros((self.num_envs, len(env.stat_names)), np.float64)
-        self.finished = aligned_zeros((self.num_envs, FINISHED + len(env.stat_names)), np.float64)
-        self.ended = aligned_zeros(self.num_envs, np.bool_)
+        self.action_rows = ActionRows(env.action_tree.flat_space, self.num_agents,
+                                      self.agents_per_env, arrays.get("discrete"),
+                                      arrays.get("continuous"))
+        self.attach_rows([arrays.get(name) for name in RING_NAMES])
+        self.final_observations = arrays["final_observations"]
+        self.live = arrays["live"]
+        self.returns = arrays["returns"]
+        self.lengths = arrays["lengths"]
+        self.stats = arrays["stats"]
+        self.finished = arrays["finished"]
+        self.ended = arrays["ended"]
+        self.chosen = arrays["chosen"]
         self.selection = aligned_zeros(self.num_envs, np.int32)
         self.live_rows = <uint8_t*> address(self.live)
         self.ended_envs = <uint8_t*> address(self.ended)
+        self.chosen_envs = <uint8_t*> address(self.chosen)
 
-    cdef make_shards(self, counts, Py_ssize_t workers):
-        """Cut E environments into groups (what a batch takes), shards (what a thread takes) and
-        parts (the slice of a shard that belongs to one NativeEnv)."""
-        cdef Py_ssize_t E = self.num_envs, per_group, g, s, i, env_first, begin, end, row
+    cdef make_shards(self, counts, groups, shards, lines):
+        """The groups and shards of `divide`, and the parts of this process's: the slices of a shard
+        that belong to one NativeEnv. `lines` is the shards' memory, (num_shards, 64)."""
+        cdef Py_ssize_t g, s, i, env_first, begin, end, row
         cdef NativeEnv env
         cdef Part* part
         cdef Slice* slice
-        per_group = self.batch_size if E % self.batch_size == 0 else np.gcd(E, self.batch_size)
-        self.num_groups = E // per_group
-        self.groups_per_batch = self.batch_size // per_group
-        wanted = 1 if workers == 1 else SHARDS_PER_WORKER * workers
-        shards_per_group = max(1, min(per_group, (wanted + self.num_groups - 1) // self.num_groups))
-        group_rows, bounds = [], []
-        for g in range(self.num_groups):
-            cuts = [g * per_group + per_group * i // shards_per_group
-                    for i in range(shards_per_group + 1)]
-            group_rows.append((len(bounds), len(bounds) + shards_per_group,
-                               g * per_group, (g + 1) * per_group))
-            bounds += zip(cuts, cuts[1:])
+        self.num_groups = len(groups)
+        self.groups_per_batch = self.batch_size * self.num_groups // self.num_envs
         pieces, part_of_shard = [], [0]
-        for begin, end in bounds:
-            env_first = 0
+        for begin, end, _ in shards:
+            env_first = self.first_env
             for i, count in enumerate(counts):
                 low, high = max(begin, env_first), min(end, env_first + count)
                 if low < high:
@@ -686,9 +770,14 @@ cdef class Engine:
                 env_first += count
             part_of_shard.append(len(pieces))
 
-        self.num_shards = len(bounds)
-        self.shards = <Shard*> address(
-            self.own(aligned_zeros((self.num_shards, sizeof(Shard)), np.uint8)))
+        self.num_shards = len(shards)
+        self.shards = <Shard*> address(self.own(lines))
+        own = [i for i, shard in enumerate(shards) if shard.worker == self.worker]
+        self.first_own, self.last_own = (min(own), max(own) + 1) if own else (0, 0)
+        self.next_own = self.first_own
+        if self.worker == 0:                  # the caller's engine is the first to be made
+            for i, shard in enumerate(shards):
+                self.shards[i].worker = shard.worker
         self.groups = <Group*> address(
             self.own(aligned_zeros((self.num_groups, sizeof(Group)), np.uint8)))
         self.parts = <Part*> address(
@@ -699,7 +788,7 @@ cdef class Engine:
         self.spans = <Span*> address(
             self.own(aligned_zeros((self.groups_per_batch, sizeof(Span)), np.uint8)))
         self.queue = <Py_ssize_t*> address(self.own(np.zeros(self.num_groups, np.intp)))
-        for g, (s, i, begin, end) in enumerate(group_rows):
+        for g, (s, i, begin, end) in enumerate(groups):
             self.groups[g].first_shard, self.groups[g].last_shard = s, i
             self.groups[g].first_env, self.groups[g].last_env = begin, end
         for i, (index, begin, env_first, count) in enumerate(pieces):
@@ -797,16 +886,17 @@ cdef class Engine:
         self.attached = True
         self.phase = FRESH
 
+    def follow(self, arrays):
+        """A worker process's `attach`: the caller's engine has found the arrays good."""
+        rows = dict(zip(RING_NAMES, self.rows), **arrays)
+        self.attach_rows([rows[name] for name in RING_NAMES])
+
     # ---- what the vector environment calls -------------------------------------------------------
 
     def seed(self, seeds):
         """Start random streams anew: E integers in [0, 2**64), None where one is to go on."""
         cdef NativeEnv env
         cdef Py_ssize_t first = 0
-        self.check_open()
-        if self.phase == SENT:
-            raise AlreadyPendingCallError("reset while a batch is under way: call recv first",
-                                          "reset")
         for env in self.envs:
             env.seed(seeds[first:first + env.num_envs])
             first += env.num_envs
@@ -828,51 +918,71 @@ cdef class Engine:
     def take_infos(self):
         """What the last batch said beside the rows: (environment, ended, info) in their order; and
         then forget it. An environment that reset in a step has two, that of the reset last."""
-        cdef NativeEnv env
-        cdef Py_ssize_t begin, end, first = 0
         entries = []
+        for begin, end, _ in self.batch():
+            entries += self.infos_of(begin, end)
+        if self.workers is not None:
+            for i in range(self.groups_per_batch):
+                entries += self.workers.infos_of(self.groups[self.received[i]].first_shard,
+                                                 self.groups[self.received[i]].last_shard)
+        return entries
+
+    cdef list infos_of(self, Py_ssize_t begin, Py_ssize_t end):
+        """Those of this process's environments that are in [begin, end)."""
+        cdef NativeEnv env
+        cdef Py_ssize_t low, high, first = self.first_env
+        cdef list entries = []
         for env in self.envs:
-            for begin, end, _ in self.batch():
-                begin, end = max(begin, first), min(end, first + env.num_envs)
-                entries += [(first + i, ended, info) for i, ended, info
-                            in env.take_infos(begin - first, end - first)]
+            low, high = max(begin, first), min(end, first + env.num_envs)
+            if low < high:
+                entries += [(first + i, ended, info)
+                            for i, ended, info in env.take_infos(low - first, high - first)]
             first += env.num_envs
         return entries
 
-    def send_reset(self):
-        """Begin a new episode in every environment; `recv` gives the first observations."""
-        cdef Py_ssize_t g
+    def recall(self, double timeout=-1.0):
+        """Before a reset: wait for what nobody will receive, and forget it.
+
+        In staggered use that is all but the last batch; it may take `timeout` seconds for each.
+        """
         self.check_open()
         if self.phase == SENT:
             raise AlreadyPendingCallError("reset while a batch is under way: call recv first",
                                           "reset")
+        while self.num_out:
+            self.await_groups(1, timeout)
+            self.discard()
+        if self.workers is not None:
+            self.workers.forget()
+
+    def send_reset(self):
+        """Begin a new episode in every environment; `recv` gives the first observations."""
+        cdef Py_ssize_t g
+        self.recall()
         with nogil:
-            while self.num_out:               # staggered: batches that nobody will receive
-                self.work()
-                self.discard()
             for g in range(self.num_groups):
                 self.groups[g].steps = 0
-                self.start(g, RESET, NULL)
+                self.start(g, RESET, False)
             self.call_helpers()
         self.phase = SENT
 
-    def reset_some(self, selected):
+    def reset_some(self, selected, double timeout=-1.0):
         """Begin a new episode where `selected`, bool (E,), is True; the others stay as they are."""
         cdef Py_ssize_t g
-        cdef const uint8_t* chosen
         self.check_open()
         if self.phase == FRESH:
             raise ResetNeeded("the first reset is of all environments: leave out reset_mask")
         if self.phase == SENT or self.num_out:
             raise AlreadyPendingCallError("reset while a batch is under way: call recv first",
                                           "reset")
-        chosen = <const uint8_t*> address(selected)
+        self.chosen[:] = selected
         with nogil:
             for g in range(self.num_groups):
-                self.start(g, RESET, chosen)
-            while self.num_out:
-                self.work()
-                self.discard()
+                self.start(g, RESET, True)
+            self.call_helpers()
+        while self.num_out:
+            self.await_groups(1, timeout)
+            self.discard()
         self.check_faults()
 
     def send(self, actions):
@@ -896,7 +1006,7 @@ cdef class Engine:
             for i in range(self.groups_per_batch):
                 g = self.received[i]
                 self.groups[g].steps += 1
-                self.start(g, STEP, NULL)
+                self.start(g, STEP, False)
             self.call_helpers()
         self.phase = SENT
 
@@ -906,30 +1016,93 @@ cdef class Engine:
         Raises TimeoutError (the batch may be asked for again), NoAsyncCallError, and
         ContractError. `batch` tells which environments came.
         """
-        cdef int64_t deadline = 0
-        cdef bint arrived
         self.check_open()
         if self.phase == FRESH:
             raise NoAsyncCallError("recv before anything was sent: call async_reset first", "recv")
         if self.phase == RECEIVED:
             raise NoAsyncCallError(
                 "recv twice for one send: call send with the last batch's actions first", "recv")
+        self.await_groups(self.groups_per_batch, timeout)
+        with nogil:
+            self.take_batch()
+        self.phase = RECEIVED
+        self.check_faults()
+
+    cdef await_groups(self, Py_ssize_t count, double timeout):
+        """Return when so many of the groups under way are home; work meanwhile. See `recv`."""
+        cdef int64_t deadline = 0
+        cdef bint arrived
         if timeout >= 0:
             deadline = atomic.now() + <int64_t> (timeout * 1e9)
         while True:
             with nogil:
-                arrived = self.wait()
-                if arrived:
-                    self.take_batch()
+                arrived = self.wait(count)
+            if self.workers is not None:
+                self.watch(timeout)       # raises whatever is wrong with them
             if arrived:
-                break
+                return
             PyErr_CheckSignals()
             if timeout >= 0 and atomic.now() > deadline:
                 raise TimeoutError(f"no batch of {self.batch_size} environments was ready within "
                                    f"{timeout:g} s; it is still under way: call recv again, or "
                                    "close")
-        self.phase = RECEIVED
-        self.check_faults()
+
+    # ---- worker processes ------------------------------------------------------------------------
+
+    cdef watch(self, double timeout):
+        """The caller: read what worker processes sent, and look now and then if all are well."""
+        cdef uint32_t announced = atomic.load_seq_cst(self.mail)
+        cdef int64_t now = atomic.now()
+        if announced != self.mail_read:
+            self.workers.read()
+            self.mail_read = announced
+        if now - self.watched > PARK_NS:
+            self.watched = now
+            self.workers.look(timeout)
+
+    def announce(self, Py_ssize_t worker):
+        """The caller: tell a worker process that a letter is coming."""
+        atomic.add_seq_cst(&self.helpers[worker - 1].letters, 1)
+        self.call_process(worker)
+
+    def announced(self, Py_ssize_t worker):
+        """The caller: how many messages a worker process has sent or is about to; wraps at 2**32.
+        """
+        return atomic.load_seq_cst(&self.helpers[worker - 1].mail)
+
+    def late(self):
+        """Seconds since the oldest group under way was sent, and the workers it waits for."""
+        cdef Py_ssize_t i
+        cdef Group* group
+        if not self.num_out:
+            return 0.0, []
+        group = &self.groups[self.queue[0]]
+        return (atomic.now() - group.sent) * 1e-9, [
+            self.shards[i].worker for i in range(group.first_shard, group.last_shard)
+            if atomic.load_seq_cst(&self.shards[i].flag) != CALLER]
+
+    def attend(self):
+        """A worker process: step shards until there is something to read or to tell.
+
+        Returns None when a letter has come; else the shard that a message is announced about.
+        """
+        cdef Errand errand
+        with nogil:
+            errand = self.serve_process()
+        if errand == LETTER:
+            self.letters_read += 1
+            return None
+        shard = self.outbox
+        self.outbox = -1
+        return shard
+
+    def news_of(self, Py_ssize_t i):
+        """A worker process: raise for the first fault in a shard, or give its infos."""
+        self.check_parts(self.part_of_shard[i], self.part_of_shard[i + 1])
+        begin = self.parts[self.part_of_shard[i]].first_row // self.agents_per_env
+        count = sum([self.parts[s].slice.count
+                     for s in range(self.part_of_shard[i], self.part_of_shard[i + 1])])
+        return self.infos_of(begin, begin + count)
 
     def step(self, actions, double timeout=-1.0):
         """send and recv in one, for synchronous use."""
@@ -942,7 +1115,8 @@ cdef class Engine:
     @property
     def masks_given(self):
         """An environment has said which actions are legal."""
-        return any(env.masks_given for env in self.envs)
+        return (any(env.masks_given for env in self.envs)
+                or atomic.load_acquire(self.masks) != 0)
 
     @property
     def steps(self):
@@ -964,11 +1138,17 @@ cdef class Engine:
         """True before the first reset."""
         return self.phase == FRESH
 
-    def stop(self):
-        """End the helper threads, close the environments and refuse further use. May be called at
-        any time, and twice."""
-        cdef Py_ssize_t i
+    def refuse(self, reason=None):
+        """Refuse further use; `reason`, a str, is told to whoever tries."""
+        if reason is not None and not self.reason:
+            self.reason = reason
         atomic.store_seq_cst(self.stopping, 1)
+
+    def stop(self, reason=None):
+        """End the helper threads, close the environments and refuse further use. May be called at
+        any time, and twice. `reason`: see `refuse`."""
+        cdef Py_ssize_t i
+        self.refuse(reason)
         atomic.add_seq_cst(self.epoch, 1)
         for i in range(self.num_helpers):
             atomic.store_seq_cst(&self.helpers[i].asleep, 0)
@@ -983,7 +1163,9 @@ cdef class Engine:
 
     cdef check_open(self):
         if atomic.load_acquire(self.stopping):
-            raise ClosedEnvironmentError("this vector environment is closed: make a new one")
+            because = f" (since {self.reason})" if self.reason else ""
+            raise ClosedEnvironmentError(
+                f"this vector environment is closed{because}: make a new one")
 
     cdef check_ended(self, Group* group):
         """Under DISABLED: no environment may be stepped whose episode is over."""
@@ -996,61 +1178,70 @@ cdef class Engine:
 
     cdef check_faults(self):
         """Raise for the first fault in the last batch."""
-        cdef Py_ssize_t i, s
+        cdef Py_ssize_t i
         cdef Group* group
-        cdef Slice* slice
-        cdef NativeEnv env
         for i in range(self.groups_per_batch):
             group = &self.groups[self.received[i]]
-            for s in range(self.part_of_shard[group.first_shard],
-                           self.part_of_shard[group.last_shard]):
-                slice = &self.parts[s].slice
-                if slice.fault == NO_FAULT:
-                    continue
-                env = <NativeEnv> self.parts[s].env
-                e = self.parts[s].first_row // self.agents_per_env + slice.fault_environment
-                fault, slice.fault = slice.fault, NO_FAULT
-                if fault == RAISED:
-                    error = env.take_error()
+            try:
+                self.check_parts(self.part_of_shard[group.first_shard],
+                                 self.part_of_shard[group.last_shard])
+            except BaseException as error:
+                stop = self.stop if self.workers is None else self.workers.stop
+                if self.workers is not None or not isinstance(error, ContractError):
                     with contextlib.suppress(Exception):     # the first error is the one to tell
-                        self.stop()
-                    raise_fault(e, error)
-                words = FAULTS[fault]
-                if fault == ARITHMETIC:
-                    words = words.format(kind=slice.mistake.kind.decode(),
-                                         file=slice.mistake.file.decode(), line=slice.mistake.line)
-                raise ContractError(f"{type(env).__name__}, environment {e}, agent slot "
-                                    f"{slice.fault_agent}: {words}")
+                        stop(f"{error}".partition("\n")[0] or type(error).__name__)
+                raise
+
+    cdef check_parts(self, Py_ssize_t first, Py_ssize_t last):
+        """Raise for the first fault in the parts [first, last)."""
+        cdef Py_ssize_t s
+        cdef Slice* slice
+        cdef NativeEnv env
+        for s in range(first, last):
+            slice = &self.parts[s].slice
+            if slice.fault == NO_FAULT:
+                continue
+            env = <NativeEnv> self.parts[s].env
+            e = self.parts[s].first_row // self.agents_per_env + slice.fault_environment
+            fault, slice.fault = slice.fault, NO_FAULT
+            if fault == RAISED:
+                raise_fault(e, env.take_error())
+            words = FAULTS[fault]
+            if fault == ARITHMETIC:
+                words = words.format(kind=slice.mistake.kind.decode(),
+                                     file=slice.mistake.file.decode(), line=slice.mistake.line)
+            raise ContractError(f"{type(env).__name__}, environment {e}, agent slot "
+                                f"{slice.fault_agent}: {words}")
 
     # ---- HOT PATH: from here on everything is typed, without the GIL and without allocation ------
 
-    cdef void start(self, Py_ssize_t g, Command command, const uint8_t* selected) noexcept nogil:
-        """Point the slices of a group at the rows of its next step and hand its shards over."""
+    cdef void start(self, Py_ssize_t g, Command command, bint some) noexcept nogil:
+        """Hand the shards of a group over; `some`: the command is for `chosen` environments."""
         cdef Group* group = &self.groups[g]
-        cdef Slice* slice
-        cdef Py_ssize_t s, row, i
-        cdef uint64_t seen = group.steps
-        for s in range(self.part_of_shard[group.first_shard],
-                       self.part_of_shard[group.last_shard]):
-            slice = &self.parts[s].slice
-            row = self.parts[s].first_row
-            slice.command = command
-            self.parts[s].chosen = NULL
-            if selected != NULL:
-                self.parts[s].chosen = selected + row // slice.agents
-            slice.observations = ring_rows(&self.rings[OBSERVATIONS], seen, row)
-            slice.masks = <uint8_t*> ring_rows(&self.rings[MASKS], seen, row)
-            slice.action_masks = <uint8_t*> ring_rows(&self.rings[ACTION_MASKS], seen, row)
-            slice.rewards = <float*> outcome_rows(&self.rings[REWARDS], seen, row)
-            slice.terminations = <uint8_t*> outcome_rows(&self.rings[TERMINATIONS], seen, row)
-            slice.truncations = <uint8_t*> outcome_rows(&self.rings[TRUNCATIONS], seen, row)
+        cdef Shard* shard
+        cdef Py_ssize_t i
         if not group.out:
             group.out = True
             self.queue[self.num_out] = g
             self.num_out += 1
-        # Whoever reads READY, or a later value, also sees all that was written above.
+        if self.num_processes:
+            group.sent = atomic.now()
         for i in range(group.first_shard, group.last_shard):
-            atomic.store_seq_cst(&self.shards[i].flag, READY)
+            shard = &self.shards[i]
+            shard.command = command
+            shard.some = some
+            shard.steps = group.steps
+            # Whoever reads READY, or a later value, also sees all that was written above.
+            atomic.store_seq_cst(&shard.flag, READY)
+            if shard.worker:
+                self.call_process(shard.worker)
+
+    cdef void call_process(self, Py_ssize_t worker) noexcept nogil:
+        """Tell a worker process that there is something to do for it; as `call_helpers`."""
+        cdef Helper* helper = &self.helpers[worker - 1]
+        atomic.add_seq_cst(&helper.epoch, 1)
+        if atomic.load_seq_cst(&helper.asleep) and atomic.exchange_seq_cst(&helper.asleep, 0):
+            atomic.wake(&helper.asleep, 1)
 
     cdef void call_helpers(self) noexcept nogil:
         """Tell the helpers that shards are READY; wake as many as there are cores for.
@@ -1074,25 +1265,50 @@ cdef class Engine:
 
     cdef bint claim(self, Py_ssize_t i) noexcept nogil:
         """Step shard i if it is READY; the exchange lets only one thread do so."""
-        cdef uint32_t* flag = &self.shards[i].flag
-        if atomic.load_acquire(flag) != READY or not atomic.compare_exchange_seq_cst(
-                flag, READY, TAKEN):
+        cdef Shard* shard = &self.shards[i]
+        cdef Slice* slice
+        if (shard.worker != <uint32_t> self.worker or atomic.load_acquire(&shard.flag) != READY
+                or not atomic.compare_exchange_seq_cst(&shard.flag, READY, TAKEN)):
             return False
         cdef Py_ssize_t s
         for s in range(self.part_of_shard[i], self.part_of_shard[i + 1]):
-            if self.parts[s].slice.command == STEP:
+            slice = &self.parts[s].slice
+            self.point(&self.parts[s], shard)
+            if shard.command == STEP:
                 step_part(&self.parts[s])
             else:
                 reset_part(&self.parts[s])
-        atomic.store_seq_cst(flag, CALLER)
+            if self.worker:
+                if slice.fault != NO_FAULT or (<NativeEnv> self.parts[s].env).num_infos:
+                    self.outbox = i
+                if (<NativeEnv> self.parts[s].env).masks_given:
+                    atomic.store_seq_cst(self.masks, 1)
+        if self.outbox >= 0:              # before the flag: whoever sees that, also sees these
+            atomic.add_seq_cst(&self.helpers[self.worker - 1].mail, 1)
+            atomic.add_seq_cst(self.mail, 1)
+        atomic.store_seq_cst(&shard.flag, CALLER)
         return True
+
+    cdef void point(self, Part* part, Shard* shard) noexcept nogil:
+        """Point the slice of a part at the rows of its shard's next step."""
+        cdef Slice* slice = &part.slice
+        cdef uint64_t seen = shard.steps
+        cdef Py_ssize_t row = part.first_row
+        slice.command = <Command> shard.command
+        part.chosen = self.chosen_envs + row // slice.agents if shard.some else NULL
+        slice.observations = ring_rows(&self.rings[OBSERVATIONS], seen, row)
+        slice.masks = <uint8_t*> ring_rows(&self.rings[MASKS], seen, row)
+        slice.action_masks = <uint8_t*> ring_rows(&self.rings[ACTION_MASKS], seen, row)
+        slice.rewards = <float*> outcome_rows(&self.rings[REWARDS], seen, row)
+        slice.terminations = <uint8_t*> outcome_rows(&self.rings[TERMINATIONS], seen, row)
+        slice.truncations = <uint8_t*> outcome_rows(&self.rings[TRUNCATIONS], seen, row)
 
     cdef void help(self, Py_ssize_t index) noexcept nogil:
         """A helper's life: step what is READY; spin a while; sleep until the next epoch."""
-        cdef uint32_t* asleep = &self.helpers[index].asleep
         cdef Py_ssize_t i, home = self.num_shards * (index + 1) // (self.num_helpers + 1)
-        cdef uint32_t epoch, turns
-        cdef int64_t limit
+        # Those for whom there is no core sleep at once: spinning they would hold up the others.
+        cdef int64_t spin_ns = self.spin_ns if index < self.max_awake else 0
+        cdef uint32_t epoch
         cdef bint worked
         while True:
             # Read before the flags: a shard made READY after we looked comes with a later epoch.
@@ -1104,22 +1320,30 @@ cdef class Engine:
                 if self.claim((home + i) % self.num_shards):
                     worked = True
                     self.ring_bell()
-            if worked:
-                continue
-            # Those for whom there is no core sleep at once: spinning they would hold up the others.
-            limit = atomic.now() + (self.spin_ns if index < self.max_awake else 0)
-            turns = 0
-            while atomic.load_acquire(self.epoch) == epoch:
-                turns += 1
-                if turns % SPIN_TURNS == 0 and atomic.now() > limit:
-                    break
-                atomic.pause()
-            else:
-                continue
-            atomic.store_seq_cst(asleep, 1)
-            if atomic.load_seq_cst(self.epoch) == epoch:
-                atomic.park(asleep, 1, HELPER_PARK_NS)
-            atomic.store_seq_cst(asleep, 0)
+            if not worked:
+                rest(self.epoch, epoch, &self.helpers[index].asleep, spin_ns)
+
+    cdef Errand serve_process(self) noexcept nogil:
+        """A worker process's `help`: its own shards in turn, until there is an errand."""
+        cdef Helper* me = &self.helpers[self.worker - 1]
+        cdef Py_ssize_t i, own = self.last_own - self.first_own
+        cdef uint32_t epoch
+        cdef bint worked
+        while True:
+            epoch = atomic.load_seq_cst(&me.epoch)
+            if atomic.load_acquire(&me.letters) != self.letters_read:
+                return LETTER
+            worked = False
+            for _ in range(own):
+                i = self.next_own
+                self.next_own = i + 1 if i + 1 < self.last_own else self.first_own
+                if self.claim(i):
+                    worked = True
+                    self.ring_bell()
+                    if self.outbox >= 0:
+                        return MAIL
+            if not worked:
+                rest(&me.epoch, epoch, &me.asleep, self.spin_ns)
 
     cdef void ring_bell(self) noexcept nogil:
         """Wake the caller if it sleeps.
@@ -1138,12 +1362,12 @@ cdef class Engine:
                 return False
         return True
 
-    cdef Py_ssize_t count_home(self) noexcept nogil:
-        """Groups sent that are ready to be received, as many as a batch needs at most."""
+    cdef Py_ssize_t count_home(self, Py_ssize_t most) noexcept nogil:
+        """Groups sent that are ready to be received; counts no further than `most`."""
         cdef Py_ssize_t q, count = 0
         for q in range(self.num_out):
             count += self.is_home(self.queue[q])
-            if count == self.groups_per_batch:
+            if count == most:
                 break
         return count
 
@@ -1159,13 +1383,16 @@ cdef class Engine:
                 return True
         return False
 
-    cdef bint wait(self) noexcept nogil:
-        """Work, spin, then sleep until a batch is home; False: look for signals and come again."""
+    cdef bint wait(self, Py_ssize_t count) noexcept nogil:
+        """Work, spin, then sleep until `count` groups are home; False: look for signals and mail,
+        and come again."""
         cdef int64_t limit = 0
         cdef uint32_t turns = 0
-        while self.count_home() < self.groups_per_batch:
+        while self.count_home(count) < count:
             if self.work():
                 continue
+            if atomic.load_acquire(self.mail) != self.mail_read:
+                return False
             if turns == 0:
                 limit = atomic.now() + self.spin_ns
             turns += 1
@@ -1175,10 +1402,10 @@ cdef class Engine:
         else:
             return True
         atomic.store_seq_cst(self.bell, 1)
-        if self.count_home() < self.groups_per_batch:
+        if self.count_home(count) < count and atomic.load_seq_cst(self.mail) == self.mail_read:
             atomic.park(self.bell, 1, PARK_NS)
         atomic.store_seq_cst(self.bell, 0)
-        return self.count_home() == self.groups_per_batch
+        return self.count_home(count) == count
 
     cdef void discard(self) noexcept nogil:
         """Forget the groups that are home."""
@@ -1208,6 +1435,23 @@ cdef class Engine:
                 self.queue[kept] = g
                 kept += 1
         self.num_out = kept
+
+
+cdef void rest(uint32_t* epoch, uint32_t seen, uint32_t* asleep, int64_t spin_ns) noexcept nogil:
+    """Spin a while, then sleep, until the epoch is no longer the one `seen`."""
+    cdef int64_t limit = atomic.now() + spin_ns
+    cdef uint32_t turns = 0
+    while atomic.load_acquire(epoch) == seen:
+        turns += 1
+        if turns % SPIN_TURNS == 0 and atomic.now() > limit:
+            break
+        atomic.pause()
+    else:
+        return
+    atomic.store_seq_cst(asleep, 1)
+    if atomic.load_seq_cst(epoch) == seen:
+        atomic.park(asleep, 1, HELPER_PARK_NS)
+    atomic.store_seq_cst(asleep, 0)
 
 
 cdef inline char* ring_rows(Ring* ring, uint64_t step, Py_ssize_t row) noexcept nogil:

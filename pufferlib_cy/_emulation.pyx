@@ -39,7 +39,6 @@ cdef class PythonEnvs(NativeEnv):
     cdef double* exact
     cdef list pending                            # (E,) (seed, options) of the next reset, or None
     cdef list infos                              # (E,) [(ended, info), ...] not yet taken
-    cdef Py_ssize_t num_infos                    # how many
     cdef object error
 
     def __init__(self, envs, blueprint):
@@ -59,7 +58,7 @@ cdef class PythonEnvs(NativeEnv):
 
     def allocate(self, Py_ssize_t num_envs):
         cdef Py_ssize_t i
-        if num_envs != len(self.envs):
+        if num_envs not in (0, len(self.envs)):   # 0: they are only looked at
             raise ValueError(f"{len(self.envs)} environments, but {num_envs} asked for")
         NativeEnv.allocate(self, num_envs)
         for i in range(num_envs):

@@ -1,9 +1,9 @@
 """Vector environments: `make`, and what it returns.
 
 A vector environment steps E environments with A agent slots each as N = E * A rows. `Serial` steps
-them in the calling thread; `Threads` has helper threads beside it. Both are thin: the work is done
-by `pufferlib_cy._core.Engine`, and all backends give the same bytes for the same seed. Python
-environments come in through `pufferlib_cy.emulation`.
+them in the calling thread; `Threads` has helper threads beside it, `Processes` worker processes.
+All are thin: the work is done by `pufferlib_cy._core.Engine`, and all backends give the same bytes
+for the same seed. Python environments come in through `pufferlib_cy.emulation`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ import gymnasium
 import numpy as np
 from gymnasium.error import AlreadyPendingCallError, ResetNeeded
 from gymnasium.spaces import Space
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from pufferlib_cy import emulation, pictures
+from pufferlib_cy import emulation, processes
 from pufferlib_cy import envs as native
-from pufferlib_cy._core import Engine, NativeEnv
+from pufferlib_cy._core import Engine, NativeEnv, layout
 from pufferlib_cy._emulation import GymnasiumEnvs, ParallelEnvs, PythonEnvs
 from pufferlib_cy._spaces import ActionTree, SpaceTree
+from pufferlib_cy.arrays import aligned_zeros
 from pufferlib_cy.infos import Infos, gather
+from pufferlib_cy.shards import divide, owners
 
 AUTORESET_MODES = ("same_step", "next_step", "disabled")
-BACKENDS = ("auto", "serial", "threads")
+BACKENDS = ("auto", "serial", "threads", "processes")
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -66,7 +69,7 @@ class VectorEnv:
     single_observation_space, single_action_space: of one row, as the policy sees them.
     env_observation_space, env_action_space: of one agent, as the environment declares them.
     space_tree, action_tree: how these two become one another.
-    num_workers: threads that step, the caller among them.
+    num_workers: threads or processes that step, the caller among them in synchronous use.
     autoreset: "same_step", "next_step" or "disabled".
     stat_names: of the environment's own statistics, see `episode_stats`.
     action_names: of its discrete actions, in order; () if it has no names for them.
@@ -77,11 +80,11 @@ class VectorEnv:
 
     def __init__(self, environments: Sequence[NativeEnv], counts: Sequence[int], *,
                  num_workers: int, batch_size: int, autoreset: str, seed: Any, timeout: float,
-                 copy: bool) -> None:
+                 copy: bool, share: processes.Share | None = None) -> None:
         env = environments[0]
         self._engine = Engine(
-            environments, counts, helpers=num_workers - 1, batch_size=batch_size,
-            autoreset=AUTORESET_MODES.index(autoreset), cores=available_cores())
+            environments, counts, helpers=0 if share else num_workers - 1, batch_size=batch_size,
+            autoreset=AUTORESET_MODES.index(autoreset), cores=available_cores(), share=share)
         # The helper threads hold the engine, not this object: so it is collected when its last
         # user lets go, and then stops them.
         self._finalizer = weakref.finalize(self, self._engine.stop)
@@ -126,8 +129,9 @@ class VectorEnv:
         elif seed is not None:
             raise ValueError("reset: a seed is for full resets; leave out seed or reset_mask")
         else:
-            self._engine.prepare(options, selected)
-            self._engine.reset_some(selected)
+            self._engine.recall(self.timeout)
+            self._prepare(None, options, selected)
+            self._engine.reset_some(selected, self.timeout)
         return (self._given(_slot(self._observations, self._engine.steps)),
                 self._infos() if self._python else {})
 
@@ -189,9 +193,8 @@ class VectorEnv:
         """Begin a new episode everywhere; `recv` gives the first observations. Seeds and options:
         see reset."""
         seeds = self._seeds(seed)
-        if seeds is not None:
-            self._engine.seed(seeds)
-        self._engine.prepare(options, None)
+        self._engine.recall(self.timeout)
+        self._prepare(seeds, options, None)
         self._engine.send_reset()
 
     def recv(self, timeout: float | None = None) -> Batch:
@@ -237,6 +240,10 @@ class VectorEnv:
         self._engine.attach(**rows)
         self._use_rows()
 
+    def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
+        """An array of zeros for `attach`, in memory that all who step can write to."""
+        return aligned_zeros(shape, dtype)
+
     def episode_stats(self) -> dict[str, float]:
         """Means over the episodes that ended since the last call, which it forgets.
 
@@ -268,11 +275,23 @@ class VectorEnv:
 
         Where it does not draw itself, of its text or its observation (see `pufferlib_cy.pictures`).
         """
-        return pictures.render(*self._find(environment), self._first_observation(environment))
+        picture: NDArray[np.uint8] = self._draw("render", environment)
+        return picture
 
     def ansi(self, environment: int = 0) -> str:
         """A picture of one environment in characters; where it has none, its observation."""
-        return pictures.ansi(*self._find(environment), self._first_observation(environment))
+        picture: str = self._draw("ansi", environment)
+        return picture
+
+    def _draw(self, how: str, environment: int) -> Any:
+        if not 0 <= environment < self.num_envs:
+            raise IndexError(f"environment {environment} of {self.num_envs}")
+        observation = _slot(self._observations, self._engine.steps)[
+            environment * self.agents_per_env]                     # of its first agent
+        return self._draw_where_it_lives(how, environment, np.asarray(observation))
+
+    def _draw_where_it_lives(self, how: str, environment: int, observation: NDArray[Any]) -> Any:
+        return processes.draw(self._engine.envs, how, environment, observation)
 
     def save_state(self) -> dict[str, NDArray[Any]]:
         """All that decides what the environments do next, and the rows as they stand: copies.
@@ -280,21 +299,31 @@ class VectorEnv:
         `load_state` of an equally made vector environment goes on from there, to the last bit.
         """
         self._require_idle("save_state")
-        return {name: array.copy() for name, array in self._state_arrays().items()}
+        state = {name: array.copy() for name, array in self._state_arrays().items()}
+        state["states"], state["rngs"] = self._states()
+        return state
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on from what `save_state` gave."""
         self._require_idle("load_state")
         arrays = self._state_arrays()
-        for name in {*arrays, *state}:
-            there, here = state.get(name), arrays.get(name)
-            if there is None or here is None or there.shape != here.shape:
+        states, rngs = self._states()
+        for name, here in {**arrays, "states": states, "rngs": rngs}.items():
+            there = state.get(name)
+            if there is None or there.shape != here.shape:
                 raise ValueError(
                     f"load_state: {name} is {None if there is None else there.shape} there and "
-                    f"{None if here is None else here.shape} here: the state is of a vector "
-                    "environment with other environments, arguments or numbers")
+                    f"{here.shape} here: the state is of a vector environment with other "
+                    "environments, arguments or numbers")
         for name, array in arrays.items():
             array[...] = state[name]
+        self._set_states(state["states"], state["rngs"])
+
+    def _states(self) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+        return processes.states_of(self._engine.envs)
+
+    def _set_states(self, states: NDArray[np.uint8], rngs: NDArray[np.uint64]) -> None:
+        processes.set_states(self._engine.envs, states, rngs)
 
     def _state_arrays(self) -> dict[str, NDArray[Any]]:
         """The memory behind the environments by name; of rings, the slot that shows now."""
@@ -314,8 +343,6 @@ class VectorEnv:
                   "stats": engine.stats, "finished": engine.finished}
         if self._action_masks:
             arrays["action_masks"] = _slot(self._action_masks, engine.steps)
-        for i, env in enumerate(engine.envs):
-            arrays[f"states{i}"], arrays[f"rngs{i}"] = env.state_array, env.rng_array
         return arrays
 
     def _infos(self, env_ids: NDArray[np.int64] | None = None) -> Infos:
@@ -332,50 +359,39 @@ class VectorEnv:
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Of every Python environment: what its method `name` returns, or its attribute `name`."""
-        return tuple(value(*args, **kwargs) if callable(value) else value
-                     for value in self.get_attr(name))
+        self._require_python("call")
+        return tuple(self._call(name, args, kwargs))
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """The attribute `name` of every Python environment, or of what it wraps."""
-        return tuple(env.get_wrapper_attr(name) if isinstance(env, gymnasium.Env)
-                     else getattr(env, name) for env in self._python_envs("get_attr"))
+        self._require_python("get_attr")
+        return tuple(self._get_attr(name))
 
     def set_attr(self, name: str, values: Any) -> None:
         """Set the attribute `name`, where it is defined: a list or tuple has a value for each
         environment, anything else is for all."""
-        envs = self._python_envs("set_attr")
-        each = list(values) if isinstance(values, (list, tuple)) else [values] * len(envs)
-        if len(each) != len(envs):
-            raise ValueError(f"set_attr: expected one value or one per environment ({len(envs)}), "
-                             f"got {len(each)}")
-        for env, value in zip(envs, each, strict=True):
-            if isinstance(env, gymnasium.Env):
-                env.set_wrapper_attr(name, value)
-            else:
-                setattr(env, name, value)
+        self._require_python("set_attr")
+        each = (list(values) if isinstance(values, (list, tuple))
+                else [values] * self.num_envs)
+        if len(each) != self.num_envs:
+            raise ValueError("set_attr: expected one value or one per environment "
+                             f"({self.num_envs}), got {len(each)}")
+        self._set_attr(name, each)
 
-    def _python_envs(self, call: str) -> list[Any]:
+    def _require_python(self, call: str) -> None:
         self._require_idle(call)
         if not self._python:
             raise ValueError(f"{call}: native environments are rows of C structs and have no "
                              "attributes of their own")
-        return [env for envs in self._engine.envs if isinstance(envs, PythonEnvs)
-                for env in envs.envs]
 
-    def _find(self, environment: int) -> tuple[NativeEnv, int]:
-        """Which NativeEnv holds an environment, and its index there."""
-        if not 0 <= environment < self.num_envs:
-            raise IndexError(f"environment {environment} of {self.num_envs}")
-        for env in self._engine.envs:
-            if environment < env.num_envs:
-                return env, environment
-            environment -= env.num_envs
-        raise AssertionError("the counts of the environments do not add up")
+    def _call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        return processes.call(self._engine.envs, name, args, kwargs)
 
-    def _first_observation(self, environment: int) -> NDArray[Any]:
-        """Of the first agent of an environment."""
-        observations = _slot(self._observations, self._engine.steps)
-        return np.asarray(observations[environment * self.agents_per_env])
+    def _get_attr(self, name: str) -> list[Any]:
+        return processes.get_attr(self._engine.envs, name)
+
+    def _set_attr(self, name: str, each: Sequence[Any]) -> None:
+        processes.set_attr(self._engine.envs, name, each)
 
     @property
     def bytes_per_env(self) -> float:
@@ -383,13 +399,12 @@ class VectorEnv:
         engine = self._engine
         arrays = [*engine.rows, engine.action_rows.discrete, engine.action_rows.continuous,
                   engine.live, engine.final_observations, engine.returns, engine.lengths,
-                  engine.finished, engine.stats, engine.ended, engine.selection]
-        arrays += [a for env in engine.envs for a in (env.state_array, env.rng_array)]
+                  engine.finished, engine.stats, engine.ended, engine.selection, *self._states()]
         return sum(int(a.nbytes) for a in arrays if a is not None) / self.num_envs
 
     def close(self) -> None:
-        """Stop the helper threads. Further use raises ClosedEnvironmentError; closing twice is
-        fine."""
+        """Stop helper threads and worker processes. Further use raises ClosedEnvironmentError;
+        closing twice is fine."""
         self._finalizer()
 
     def __enter__(self) -> VectorEnv:
@@ -443,6 +458,14 @@ class VectorEnv:
                              f"per environment, got {mask.dtype} {mask.shape}")
         return np.ascontiguousarray(mask), others
 
+    def _prepare(self, seeds: Sequence[int | None] | None, options: Mapping[str, Any] | None,
+                 selected: NDArray[np.bool_] | None) -> None:
+        """Tell the environments of the next reset: a seed each (None: leave its stream), or None;
+        options; which of them it is for."""
+        if seeds is not None:
+            self._engine.seed(seeds)
+        self._engine.prepare(options, selected)
+
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None] | None:
         """One seed per environment (None: leave its stream), or None: leave all."""
         first = not (self._engine.is_seeded or self._python)
@@ -486,6 +509,102 @@ class Threads(VectorEnv):
     backend = "threads"
 
 
+class Processes(VectorEnv):
+    """Worker processes step environments of their own, and write the rows into shared memory.
+
+    In synchronous use the caller is one of the `num_workers` and steps its share itself; with
+    ``batch_size < num_envs`` all environments live in processes. A worker that dies, or takes
+    longer than `timeout` for a step, ends the vector environment: `WorkerDied`, `TimeoutError`.
+
+    `construct` makes the environments ``[first, last)``, in the process where they are to live.
+    """
+
+    backend = "processes"
+
+    def __init__(self, construct: processes.Construct, num_envs: int, *, num_workers: int,
+                 batch_size: int, autoreset: str, seed: Any, timeout: float, copy: bool,
+                 context: str) -> None:
+        firsts = owners(num_envs, num_workers, batch_size == num_envs)
+        environments, counts = construct(0, max(1, firsts[1]))
+        if not firsts[1]:
+            counts = [0]                  # one was made, to be looked at
+        try:
+            _, shards = divide(num_envs, batch_size, 1, firsts)
+            shared = layout(environments[0], num_envs, len(shards), len(firsts) - 2)
+            descriptor = processes.allocate(processes.nbytes(shared))
+        except BaseException:
+            processes.close_python(environments)
+            raise
+        try:
+            share = processes.Share(0, firsts, processes.place(descriptor, shared))
+            super().__init__(environments, counts, num_workers=num_workers, batch_size=batch_size,
+                             autoreset=autoreset, seed=seed, timeout=timeout, copy=copy,
+                             share=share)
+            processes.share_rewards(self._engine, share)
+            job = processes.Job(0, firsts, shared, construct, batch_size,
+                                AUTORESET_MODES.index(autoreset), available_cores(),
+                                processes.kind_of(environments[0]))
+            self._workers = processes.Workers(self._engine, job, descriptor, context, timeout)
+        finally:
+            os.close(descriptor)
+        self._finalizer.detach()
+        self._finalizer = weakref.finalize(self, self._workers.stop)
+        self._firsts = firsts
+
+    def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
+        return self._workers.allocate(tuple(shape), dtype)
+
+    def attach(self, **rows: NDArray[Any]) -> None:
+        super().attach(**rows)
+        self._workers.attach(rows)
+
+    def _prepare(self, seeds: Sequence[int | None] | None, options: Mapping[str, Any] | None,
+                 selected: NDArray[np.bool_] | None) -> None:
+        super()._prepare(seeds, options, selected)
+        self._workers.ask_all("prepare", [
+            (None if seeds is None else seeds[first:last], options,
+             None if selected is None else selected[first:last])
+            for first, last in self._ranges()])
+
+    def _draw_where_it_lives(self, how: str, environment: int, observation: NDArray[Any]) -> Any:
+        for worker, (first, last) in enumerate(self._ranges(), 1):
+            if first <= environment < last:
+                return self._workers.ask(worker, "draw", how, environment - first, observation)
+        return super()._draw_where_it_lives(how, environment, observation)
+
+    def _call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        own = super()._call(name, args, kwargs)
+        return sum(self._ask_all("call", name, args, kwargs), own)
+
+    def _get_attr(self, name: str) -> list[Any]:
+        own = super()._get_attr(name)
+        return sum(self._ask_all("get_attr", name), own)
+
+    def _set_attr(self, name: str, each: Sequence[Any]) -> None:
+        super()._set_attr(name, each)
+        self._workers.ask_all("set_attr", [(name, each[first:last])
+                                           for first, last in self._ranges()])
+
+    def _states(self) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+        states, rngs = zip(super()._states(), *self._ask_all("states"), strict=True)
+        return np.concatenate(states), np.concatenate(rngs)
+
+    def _set_states(self, states: NDArray[np.uint8], rngs: NDArray[np.uint64]) -> None:
+        sizes = [part.size for part, _ in self._ask_all("states")]
+        ends = np.cumsum([len(states) - sum(sizes), *sizes])
+        super()._set_states(states, rngs)
+        self._workers.ask_all("set_states", [
+            (states[end - size:end], rngs[first:last])
+            for size, end, (first, last) in zip(sizes, ends[1:], self._ranges(), strict=True)])
+
+    def _ask_all(self, name: str, *arguments: Any) -> list[Any]:
+        return self._workers.ask_all(name, [arguments] * len(self._workers))
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        """[first, last) environments of each worker process."""
+        return list(zip(self._firsts[1:], self._firsts[2:], strict=False))
+
+
 def available_cores() -> int:
     """Cores that this process may use now (taskset and the like are respected)."""
     if hasattr(os, "sched_getaffinity"):
@@ -504,7 +623,7 @@ def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[...
          env_kwargs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
          max_agents: int | None = None,
          seed: int | Sequence[int | None] | None = None, timeout: float = 60.0,
-         copy: bool = False) -> VectorEnv:
+         copy: bool = False, context: str = "spawn") -> VectorEnv:
     """Make a vector of `num_envs` environments.
 
     Parameters
@@ -516,10 +635,11 @@ def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[...
         gymnasium.Env or a PettingZoo environment, or a list of such callables.
         "module:name" names a class or callable of any installed module.
     num_envs: E, how many of them; default: 1, or one of each callable in a list.
-    backend: "serial", "threads", or "auto": threads where every worker gets at least
+    backend: "serial", "threads", "processes", or "auto": threads where every worker gets at least
         256 environments and there is more than one core, else serial. Python environments hold the
         GIL, so that for them it is serial.
-    num_workers: threads that step, the caller among them; default: the cores this process may use.
+    num_workers: threads or processes that step, the caller among them in synchronous use; default:
+        the cores this process may use.
     batch_size: environments per `recv`; less than `num_envs` is staggered (EnvPool-style): the
         others go on while the caller thinks.
     autoreset: "same_step": the step that ends an episode returns the next one's first
@@ -530,8 +650,11 @@ def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[...
     seed: for the first reset, if that is given none.
     timeout: seconds that `step`, `reset` and `recv` wait.
     copy: return copies instead of views that the next call overwrites.
+    context: how worker processes start: "spawn", a fresh interpreter each, or "fork", at once, but
+        with whatever state the caller's libraries are in.
 
-    Raises ValueError or TypeError for arguments that make no sense, naming the argument.
+    Raises ValueError or TypeError for arguments that make no sense, naming the argument, and
+    MemoryError if shared memory would not hold the rows.
     """
     kind = environment_class(env)
     E = len(kind) if isinstance(kind, list) else 1
@@ -546,6 +669,8 @@ def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[...
         raise ValueError(f"autoreset: {autoreset!r} is not one of {', '.join(AUTORESET_MODES)}")
     if not timeout > 0:
         raise ValueError(f"timeout: {timeout} seconds is not positive")
+    if context not in processes.CONTEXTS:
+        raise ValueError(f"context: {context!r} is not one of {', '.join(processes.CONTEXTS)}")
     workers = None if num_workers is None else _count("num_workers", num_workers)
     if backend == "auto":
         most = available_cores() if workers is None else workers
@@ -558,9 +683,14 @@ def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[...
         workers = 1
     elif workers is None:
         workers = available_cores()
+    # A native class is found again by its name: that of a .pyx cannot be sent to a process.
+    source = env if isinstance(env, str) and _is_native(kind) else kind
+    construct = partial(_construct, source, E, env_kwargs, max_agents)
+    if backend == "processes":
+        return Processes(construct, E, num_workers=workers, batch_size=B, autoreset=autoreset,
+                         seed=seed, timeout=timeout, copy=copy, context=context)
     backend_class = Serial if backend == "serial" else Threads
-    environments, counts = _construct(kind, E, env_kwargs, max_agents)
-    return backend_class(environments, counts, num_workers=workers, batch_size=B,
+    return backend_class(*construct(0, E), num_workers=workers, batch_size=B,
                          autoreset=autoreset, seed=seed, timeout=timeout, copy=copy)
 
 
@@ -588,10 +718,10 @@ def environment_class(env: Any) -> Kind:
             if module:
                 importlib.import_module(module)
             try:
-                gymnasium.spec(name)
+                spec = gymnasium.spec(name)
             except gymnasium.error.Error as error:
                 raise ValueError(f"env: {error}") from error
-            return partial(gymnasium.make, env)
+            return partial(gymnasium.make, spec)     # known in worker processes, too
         if native.find(env):
             return environment_class(native.load(env))
         names = native.names()
@@ -615,36 +745,38 @@ def _is_native(kind: Kind) -> TypeGuard[type[NativeEnv]]:
     return isinstance(kind, type) and issubclass(kind, NativeEnv)
 
 
-def _construct(kind: Kind, num_envs: int, env_kwargs: Any,
-               max_agents: int | None) -> tuple[list[NativeEnv], list[int]]:
-    """What the engine steps, and how many environments each holds.
+def _construct(source: str | Kind, num_envs: int, env_kwargs: Any, max_agents: int | None,
+               first: int, last: int) -> tuple[list[NativeEnv], list[int]]:
+    """What the engine steps as environments [first, last) of the vector, and how many each holds.
 
     Native environments: one object per run of equal kwargs. Python ones: one object for all.
     """
+    kind = environment_class(source) if isinstance(source, str) else source
     if env_kwargs is not None and not isinstance(env_kwargs, Mapping) \
             and len(env_kwargs) != num_envs:
         raise ValueError(f"env_kwargs: expected a dict or one per environment ({num_envs}), got "
                          f"{len(env_kwargs)}")
     if not _is_native(kind):
-        return [_construct_python(kind, num_envs, env_kwargs or {}, max_agents)], [num_envs]
+        python = _construct_python(kind, num_envs, env_kwargs or {}, max_agents, first, last)
+        return [python], [last - first]
     if max_agents is not None:
         raise ValueError("max_agents: is for PettingZoo environments; a native environment has "
                          "agents_per_env slots, as its class says")
     if env_kwargs is None or isinstance(env_kwargs, Mapping):
-        return [_instance(kind, env_kwargs or {})], [num_envs]
+        return [_instance(kind, env_kwargs or {})], [last - first]
     environments: list[NativeEnv] = []
     counts: list[int] = []
-    for i, kwargs in enumerate(env_kwargs):
-        if i and kwargs == env_kwargs[i - 1]:
+    for i in range(first, last):
+        if i > first and env_kwargs[i] == env_kwargs[i - 1]:
             counts[-1] += 1
         else:
-            environments.append(_instance(kind, kwargs))
+            environments.append(_instance(kind, env_kwargs[i]))
             counts.append(1)
     return environments, counts
 
 
-def _construct_python(kind: Any, num_envs: int, env_kwargs: Any,
-                      max_agents: int | None) -> PythonEnvs:
+def _construct_python(kind: Any, num_envs: int, env_kwargs: Any, max_agents: int | None,
+                      first: int, last: int) -> PythonEnvs:
     """Python environments; if one cannot be made, those before it are closed."""
     makers = kind if isinstance(kind, list) else [kind] * num_envs
     if len(makers) != num_envs:
@@ -652,8 +784,8 @@ def _construct_python(kind: Any, num_envs: int, env_kwargs: Any,
     each = [env_kwargs] * num_envs if isinstance(env_kwargs, Mapping) else env_kwargs
     envs: list[Any] = []
     try:
-        for i, (maker, kwargs) in enumerate(zip(makers, each, strict=True)):
-            env = emulation.adapt(maker(**kwargs))
+        for i in range(first, last):
+            env = emulation.adapt(makers[i](**each[i]))
             if any(env is other for other in envs):
                 raise ValueError(f"env: the callable gave environment {i} an object that another "
                                  "environment has already: it has to make a new one every time")

@@ -1,0 +1,691 @@
+"""Worker processes: starting, asking, watching and ending them, and the memory they share.
+
+What a step needs, rows, flags and the words that sides sleep on, is in shared memory and handled by
+`pufferlib_cy._core.Engine` in every process. All else goes over one socket per worker: requests
+from the caller, answered in turn, and mail from the worker about a shard that it has just stepped.
+Each is announced by a counter in shared memory first, so that nobody looks at a socket for nothing.
+
+Nothing here has a name in the file system, and no process is started but the workers: whatever
+dies, and however, leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
+from multiprocessing.spawn import get_executable
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import cloudpickle
+import gymnasium
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pufferlib_cy import pictures
+from pufferlib_cy._core import Engine, NativeEnv, watch_parent
+from pufferlib_cy._emulation import PythonEnvs
+from pufferlib_cy.arrays import CACHE_LINE
+
+CONTEXTS = ("spawn", "fork")
+LEAVE_SECONDS = 0.4           # for workers that were asked to end, before they are terminated,
+TERMINATE_SECONDS = 0.2       # and then before they are killed
+POLL_SECONDS = 0.05           # between two looks at the workers while waiting for an answer
+
+# One thread per worker for what would otherwise start one per core.
+THREAD_LIMITS = {name: "1" for name in (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")}
+
+# Environments [first, last) of the vector, and how many each NativeEnv holds.
+Construct = Callable[[int, int], tuple[list[NativeEnv], list[int]]]
+Layout = Mapping[str, tuple[tuple[int, ...], DTypeLike]]
+
+
+class WorkerDied(RuntimeError):  # noqa: N818  (a name that says what happened)
+    """A worker process ended by itself or was killed; the vector environment is closed."""
+
+
+class WorkerTraceback(Exception):  # noqa: N818
+    """The traceback of an exception, as text from the process where it was raised."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+# ---- shared memory -------------------------------------------------------------------------------
+
+
+def nbytes(layout: Layout) -> int:
+    """Bytes that `place` needs."""
+    return sum(-(-_size(shape, dtype) // CACHE_LINE) * CACHE_LINE
+               for shape, dtype in layout.values())
+
+
+def _size(shape: Sequence[int], dtype: DTypeLike) -> int:
+    return int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+
+
+def allocate(size: int) -> int:
+    """A file descriptor of `size` bytes of zeros that have no name anywhere.
+
+    Raises MemoryError, before anything is taken, if that is more than there is.
+    """
+    free = available_memory()
+    if size > free:
+        raise MemoryError(
+            f"the rows need {_in_words(size)} of shared memory, but only {_in_words(free)} of "
+            "memory are free: use fewer environments, smaller observations, or a shorter rollout")
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("pufferlib_cy", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, max(size, 1))
+    return descriptor
+
+
+def place(descriptor: int, layout: Layout) -> dict[str, NDArray[Any]]:
+    """Arrays in the memory of a descriptor, each on a cache line; they keep it alive."""
+    memory = mmap.mmap(descriptor, max(nbytes(layout), 1))
+    arrays = {}
+    offset = 0
+    for name, (shape, dtype) in layout.items():
+        size = _size(shape, dtype)
+        raw = np.frombuffer(memory, np.uint8, size, offset)
+        arrays[name] = raw.view(np.dtype(dtype)).reshape(shape)
+        offset += -(-size // CACHE_LINE) * CACHE_LINE
+    return arrays
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: of the machine, and of its control group if any."""
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for folder, limit, used in _control_groups():
+        with contextlib.suppress(OSError, ValueError):              # no limit reads "max"
+            free = min(free, int((folder / limit).read_text()) - int((folder / used).read_text()))
+    return max(free, 0)
+
+
+def _control_groups() -> Iterator[tuple[Path, str, str]]:
+    """Where the memory limits of this process's control group, and of those above it, are: folder,
+    file of the limit, file of what is used. Both versions of control groups."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        root, files = Path("/sys/fs/cgroup"), ("memory.max", "memory.current")
+        if controllers == "memory":
+            root, files = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        elif controllers:
+            continue
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder == root or root in folder.parents:
+                yield folder, *files
+
+
+def _in_words(size: int) -> str:
+    return f"{size / 1e9:.3g} GB" if size >= 1e8 else f"{size / 1e6:.3g} MB"
+
+
+# ---- what a worker is told -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Share:
+    """What the engines of all processes have in common, and whose this is: see `Engine`."""
+
+    worker: int                       # 0 is the caller
+    firsts: Sequence[int]             # where each process's environments begin, and behind all E
+    arrays: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to begin."""
+
+    worker: int
+    firsts: Sequence[int]
+    layout: Layout
+    construct: Construct
+    batch_size: int
+    autoreset: int
+    cores: int
+    kind: tuple[Any, ...]             # what `kind_of` gives for the caller's environments
+
+
+def kind_of(env: NativeEnv) -> tuple[Any, ...]:
+    """What has to be equal in all environments of a vector."""
+    return (env.observation_space, env.action_space, env.agents_per_env, env.action_choices,
+            env.stat_names)
+
+
+# ---- the worker's side ---------------------------------------------------------------------------
+
+
+class _Worker:
+    """A worker process's environments, and what it can be asked."""
+
+    def __init__(self, connection: Connection, descriptor: int, job: Job) -> None:
+        self.connection = connection
+        environments, counts = job.construct(*job.firsts[job.worker:job.worker + 2])
+        for env in environments:
+            if kind_of(env) != job.kind:
+                raise ValueError("environments of one vector have equal spaces and numbers of "
+                                 f"agents, but {kind_of(env)} stands beside {job.kind}")
+        share = Share(job.worker, job.firsts, place(descriptor, job.layout))
+        os.close(descriptor)
+        self.engine = Engine(environments, counts, helpers=0, batch_size=job.batch_size,
+                             autoreset=job.autoreset, cores=job.cores, share=share)
+        share_rewards(self.engine, share)
+        self.allocated: list[NDArray[Any]] = []
+
+    def serve(self) -> None:
+        """Step, answer and tell, until asked to leave."""
+        while True:
+            shard = self.engine.attend()
+            if shard is not None:
+                self.tell(shard)
+                continue
+            name, arguments = pickle.loads(self.connection.recv_bytes())
+            if name == "leave":
+                return
+            answer: tuple[Any, ...]
+            try:
+                answer = ("answer", getattr(self, name)(*arguments))
+            except Exception as error:
+                answer = ("refusal", *portable(error))
+            self.connection.send_bytes(cloudpickle.dumps(answer))
+
+    def tell(self, shard: int) -> None:
+        """Mail about a shard."""
+        try:
+            letter = cloudpickle.dumps(("infos", shard, self.engine.news_of(shard)))
+        except BaseException as error:
+            letter = cloudpickle.dumps(("error", *portable(error)))
+        self.connection.send_bytes(letter)
+
+    # What the caller asks for, by name.
+
+    def prepare(self, seeds: Sequence[int | None] | None, options: Mapping[str, Any] | None,
+                selected: NDArray[np.bool_] | None) -> None:
+        if seeds is not None:
+            self.engine.seed(seeds)
+        self.engine.prepare(options, selected)
+
+    def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        descriptor = recv_handle(self.connection)
+        self.allocated.append(place(descriptor, {"rows": (shape, dtype)})["rows"])
+        os.close(descriptor)
+
+    def attach(self, numbers: Mapping[str, int]) -> None:
+        self.engine.follow({name: self.allocated[i] for name, i in numbers.items()})
+
+    def states(self) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+        return states_of(self.engine.envs)
+
+    def set_states(self, states: NDArray[np.uint8], rngs: NDArray[np.uint64]) -> None:
+        set_states(self.engine.envs, states, rngs)
+
+    def draw(self, how: str, environment: int, observation: NDArray[Any]) -> Any:
+        return draw(self.engine.envs, how, environment, observation)
+
+    def call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        return call(self.engine.envs, name, args, kwargs)
+
+    def get_attr(self, name: str) -> list[Any]:
+        return get_attr(self.engine.envs, name)
+
+    def set_attr(self, name: str, values: Sequence[Any]) -> None:
+        set_attr(self.engine.envs, name, values)
+
+
+def portable(error: BaseException) -> tuple[BaseException, BaseException | None, str]:
+    """An exception that can be sent, its cause, and its traceback as text."""
+    text = "".join(traceback.format_exception(error))
+    if not isinstance(error, Exception):      # it would end the caller as if it were its own
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    cause = error.__cause__
+    if not _is_portable(error):
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    return error, cause if _is_portable(cause) else None, text
+
+
+def _is_portable(thing: Any) -> bool:
+    try:
+        pickle.loads(cloudpickle.dumps(thing))
+    except Exception:
+        return False
+    return True
+
+
+def work(connection: Connection, descriptor: int, parent: int, job: Job | None = None) -> None:
+    """A worker process's life; without a job it waits for that to be sent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)          # Ctrl-C is the caller's business
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    threading.Thread(target=watch_parent, args=(parent,), daemon=True).start()
+    try:
+        worker = _Worker(connection, descriptor, job or pickle.loads(connection.recv_bytes()))
+    except Exception as error:
+        connection.send_bytes(cloudpickle.dumps(("refusal", *portable(error))))
+        return
+    connection.send_bytes(cloudpickle.dumps(("answer", None)))
+    worker.serve()
+    worker.engine.stop()
+
+
+def spawned(socket: int, descriptor: int, parent: int) -> None:
+    """What a spawned worker's interpreter runs."""
+    work(Connection(socket), descriptor, parent)
+
+
+# ---- environments by their index in the vector ---------------------------------------------------
+
+
+def draw(envs: Sequence[NativeEnv], how: str, environment: int, observation: NDArray[Any]) -> Any:
+    """What `pictures.render` or `pictures.ansi`, as `how` says, gives for an environment."""
+    for env in envs:
+        if environment < env.num_envs:
+            return getattr(pictures, how)(env, environment, observation)
+        environment -= env.num_envs
+    raise AssertionError("the counts of the environments do not add up")
+
+
+def _python(envs: Sequence[NativeEnv]) -> list[Any]:
+    return [env for each in envs if isinstance(each, PythonEnvs)
+            for env in each.envs[:each.num_envs]]
+
+
+def call(envs: Sequence[NativeEnv], name: str, args: Sequence[Any],
+         kwargs: Mapping[str, Any]) -> list[Any]:
+    """Of every Python environment, what its method returns, or its attribute."""
+    return [value(*args, **kwargs) if callable(value) else value for value in get_attr(envs, name)]
+
+
+def get_attr(envs: Sequence[NativeEnv], name: str) -> list[Any]:
+    """An attribute of every Python environment, or of what it wraps."""
+    return [env.get_wrapper_attr(name) if isinstance(env, gymnasium.Env) else getattr(env, name)
+            for env in _python(envs)]
+
+
+def set_attr(envs: Sequence[NativeEnv], name: str, values: Sequence[Any]) -> None:
+    """Set an attribute of the Python environments, where it is defined, to the first values."""
+    for env, value in zip(_python(envs), values, strict=False):
+        if isinstance(env, gymnasium.Env):
+            env.set_wrapper_attr(name, value)
+        else:
+            setattr(env, name, value)
+
+
+def close_python(envs: Sequence[NativeEnv]) -> None:
+    """Close those that no engine will close."""
+    for env in envs:
+        if isinstance(env, PythonEnvs):
+            env.close()
+
+
+def share_rewards(engine: Engine, share: Share) -> None:
+    """Have Python environments write their exact rewards into shared memory."""
+    first = share.firsts[share.worker]
+    for env in engine.envs:
+        if isinstance(env, PythonEnvs):
+            env.use_exact_rewards(share.arrays["exact_rewards"][first:first + env.num_envs])
+            first += env.num_envs
+
+
+def states_of(envs: Sequence[NativeEnv]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+    """The states of all environments in turn as bytes, and their random streams (E, 2): copies."""
+    return (np.concatenate([env.state_array.ravel() for env in envs]),
+            np.concatenate([env.rng_array for env in envs]))
+
+
+def set_states(envs: Sequence[NativeEnv], states: NDArray[np.uint8],
+               rngs: NDArray[np.uint64]) -> None:
+    """Write what `states_of` gave."""
+    byte = environment = 0
+    for env in envs:
+        size = env.state_array.size
+        env.state_array.ravel()[:] = states[byte:byte + size]
+        env.rng_array[:] = rngs[environment:environment + env.num_envs]
+        byte, environment = byte + size, environment + env.num_envs
+
+
+# ---- the caller's side ---------------------------------------------------------------------------
+
+
+class Process(Protocol):
+    """A child process: `subprocess.Popen`, or `Forked`."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class Forked:
+    """A child process that runs a function and ends."""
+
+    def __init__(self, target: Callable[[], None]) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._code: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                os.environ.update(THREAD_LIMITS)
+                target()
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+
+    def poll(self) -> int | None:
+        """Its exit code, or minus the signal that ended it; None while it runs."""
+        if self._code is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:         # somebody else has waited for it
+                pid, status = self.pid, 0
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
+    def terminate(self) -> None:
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def spawn(socket: int, descriptor: int) -> subprocess.Popen[bytes]:
+    """A fresh interpreter that becomes a worker. The user's main module is not run again: what the
+    worker needs of it is sent by value."""
+    script = (f"import sys; sys.path[:] = {sys.path!r}; from pufferlib_cy.processes import spawned;"
+              f" spawned({socket}, {descriptor}, {os.getpid()})")
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return subprocess.Popen([os.fsdecode(get_executable()), *flags, "-c", script],
+                            stdin=subprocess.DEVNULL, pass_fds=(socket, descriptor),
+                            env={**os.environ, **THREAD_LIMITS})
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the block is done; children that are started in it begin deaf to it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Workers:
+    """The worker processes of one vector environment, as its caller sees them.
+
+    Any fault, and any exception that leaves a conversation unfinished, ends all of them: after
+    that the engine refuses further use and says why.
+    """
+
+    def __init__(self, engine: Engine, job: Job, descriptor: int, context: str,
+                 timeout: float) -> None:
+        self.engine, self.firsts, self.timeout = engine, job.firsts, timeout
+        self._owner = os.getpid()
+        self._processes: list[Process] = []
+        self._connections: list[Connection] = []
+        self._read = [0] * (len(job.firsts) - 2)       # mail read, per worker
+        self._infos: dict[int, list[Any]] = {}         # by shard, see `Engine.take_infos`
+        self._allocated: dict[int, tuple[int, NDArray[Any]]] = {}     # by address
+        try:
+            for worker in range(1, len(job.firsts) - 1):
+                self._start(replace(job, worker=worker), descriptor, context)
+            if context == "spawn":
+                for worker, connection in enumerate(self._connections, 1):
+                    letter = _dumps(replace(job, worker=worker))
+                    with self._unbroken(worker):
+                        connection.send_bytes(letter)
+            for worker in range(1, len(self._connections) + 1):
+                self._answer(worker)
+        except BaseException:
+            self.stop()
+            raise
+        engine.workers = self
+
+    def _start(self, job: Job, descriptor: int, context: str) -> None:
+        caller = os.getpid()
+        with uninterrupted():
+            ours, theirs = Pipe()
+            self._connections.append(ours)
+            if context == "spawn":
+                process: Process = spawn(theirs.fileno(), descriptor)
+            else:
+                process = Forked(lambda: work(theirs, descriptor, caller, job))
+            self._processes.append(process)
+            theirs.close()
+
+    def __len__(self) -> int:
+        return len(self._read)
+
+    # ---- conversation ----------------------------------------------------------------------------
+
+    def ask(self, worker: int, name: str, *arguments: Any, handle: int | None = None) -> Any:
+        """Have a worker do something by name (see `_Worker`) and return what that returns.
+
+        What it raises is raised here. `handle`: a file descriptor to go with the letter.
+        """
+        self._send(worker, name, arguments, handle)
+        return self._answer(worker)
+
+    def ask_all(self, name: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Ask all workers at once, each with its own arguments."""
+        for worker, own in enumerate(arguments, 1):
+            self._send(worker, name, own)
+        return [self._answer(worker) for worker in range(1, len(arguments) + 1)]
+
+    def _send(self, worker: int, name: str, arguments: tuple[Any, ...],
+              handle: int | None = None) -> None:
+        letter = cloudpickle.dumps((name, arguments))
+        with self._unbroken(worker):
+            self.engine.announce(worker)
+            self._connections[worker - 1].send_bytes(letter)
+            if handle is not None:
+                send_handle(self._connections[worker - 1], handle,
+                            self._processes[worker - 1].pid)
+
+    def _answer(self, worker: int) -> Any:
+        """Wait for a worker's answer; mail that comes before it is read."""
+        while True:
+            kind, *content = self._receive(worker)
+            if kind == "answer":
+                return content[0]
+            if kind == "refusal":
+                raise self._told(worker, *content)
+            self._file(worker, kind, content)
+
+    def read(self) -> None:
+        """Read all mail that is announced."""
+        for worker in range(1, len(self) + 1):
+            while self._read[worker - 1] != self.engine.announced(worker):
+                kind, *content = self._receive(worker)
+                self._file(worker, kind, content)
+
+    def _file(self, worker: int, kind: str, content: list[Any]) -> None:
+        """Take note of a worker's mail."""
+        self._read[worker - 1] = (self._read[worker - 1] + 1) % 2**32
+        if kind == "error":
+            self._fail(self._told(worker, *content))
+        shard, entries = content
+        self._infos[shard] = entries
+
+    def infos_of(self, first_shard: int, last_shard: int) -> list[Any]:
+        """The infos of some shards' last step, which are then forgotten: see
+        `Engine.take_infos`."""
+        return [entry for shard in range(first_shard, last_shard)
+                for entry in self._infos.pop(shard, ())]
+
+    def forget(self) -> None:
+        """Infos of steps that nobody received."""
+        self._infos.clear()
+
+    def _receive(self, worker: int) -> Any:
+        """The worker's next message, when it comes."""
+        connection, deadline = self._connections[worker - 1], time.monotonic() + self.timeout
+        with self._unbroken(worker):
+            while not connection.poll(POLL_SECONDS):
+                self._check_alive()
+                if time.monotonic() > deadline:
+                    self._fail(TimeoutError(f"{self._name(worker)} did not answer within "
+                                            f"{self.timeout:g} s"))
+            return pickle.loads(connection.recv_bytes())
+
+    @contextlib.contextmanager
+    def _unbroken(self, worker: int) -> Iterator[None]:
+        """Half a message is worse than none: if it is all that was sent or read, end everything."""
+        try:
+            yield
+        except (OSError, EOFError):
+            self._check_alive(LEAVE_SECONDS)
+            self._fail(WorkerDied(f"{self._name(worker)} has closed its connection"))
+        except BaseException as error:
+            self.stop(f"{type(error).__name__} while it was talking to a worker process")
+            raise
+
+    # ---- faults ----------------------------------------------------------------------------------
+
+    def look(self, timeout: float) -> None:
+        """Raise if a worker has died, or if it has been busy for longer than the limits."""
+        self._check_alive()
+        seconds, late = self.engine.late()
+        if seconds > max(self.timeout, timeout) and late:
+            names = ", ".join(self._name(worker) for worker in sorted(set(late)) if worker)
+            self._fail(TimeoutError(f"{names}: no step within {max(self.timeout, timeout):g} s"))
+
+    def _check_alive(self, patience: float = 0.0) -> None:
+        deadline = time.monotonic() + patience
+        while True:
+            for worker, process in enumerate(self._processes, 1):
+                if (code := process.poll()) is not None:
+                    self._fail(WorkerDied(f"{self._name(worker)} {_ending(code)}"))
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(0.001)
+
+    def _fail(self, error: BaseException) -> NoReturn:
+        self.stop(str(error).splitlines()[0])
+        raise error
+
+    def _told(self, worker: int, error: BaseException, cause: BaseException | None,
+              text: str) -> BaseException:
+        """An exception from a worker, as it is raised here: with where, and the traceback there."""
+        where = f"in {self._name(worker)}:\n{text.rstrip()}"
+        if type(error).__str__ is BaseException.__str__ and len(error.args) == 1:
+            error.args = (f"{error}\n\n{where}",)
+            error.__cause__ = cause
+        else:
+            error.__cause__ = WorkerTraceback(where)
+        return error
+
+    def _name(self, worker: int) -> str:
+        first, last = self.firsts[worker:worker + 2]
+        return f"worker process {worker} (environments {first} to {last - 1})"
+
+    def stop(self, reason: str | None = None) -> None:
+        """End all workers, whatever they are doing; may be called at any time, and twice."""
+        if os.getpid() != self._owner:                 # a copy of the caller: not its children
+            return
+        with uninterrupted():
+            self.engine.refuse(reason)
+            self.engine.workers = None
+            processes, self._processes = self._processes, []
+            for worker, connection in enumerate(self._connections[:len(processes)], 1):
+                with contextlib.suppress(OSError):
+                    self.engine.announce(worker)
+                    connection.send_bytes(cloudpickle.dumps(("leave", ())))
+            _await_end(processes, LEAVE_SECONDS)
+            for process in processes:
+                process.terminate()
+            _await_end(processes, TERMINATE_SECONDS)
+            for process in processes:
+                process.kill()
+            _await_end(processes, LEAVE_SECONDS)
+            for connection in self._connections:
+                connection.close()
+            self.engine.stop()
+
+    # ---- rollout storage -------------------------------------------------------------------------
+
+    def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An array of zeros that all workers see."""
+        layout = {"rows": (shape, dtype)}
+        descriptor = allocate(nbytes(layout))
+        try:
+            rows = place(descriptor, layout)["rows"]
+            for worker in range(1, len(self) + 1):
+                self.ask(worker, "allocate", shape, dtype, handle=descriptor)
+        finally:
+            os.close(descriptor)
+        self._allocated[rows.ctypes.data] = len(self._allocated), rows
+        return rows
+
+    def attach(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Have the workers write their rows into arrays that `allocate` gave."""
+        numbers = {}
+        for name, array in arrays.items():
+            number, rows = self._allocated.get(array.ctypes.data, (0, None))
+            if rows is None or rows.shape != array.shape or rows.dtype != array.dtype:
+                raise ValueError(f"{name}: worker processes can only write to memory that they "
+                                 "share: take the array from vec.allocate(shape, dtype)")
+            numbers[name] = number
+        self.ask_all("attach", [(numbers,)] * len(self))
+
+
+def _dumps(job: Job) -> bytes:
+    try:
+        letter: bytes = cloudpickle.dumps(job)
+    except Exception as error:
+        raise TypeError("env: what makes the environments cannot be sent to a worker process, "
+                        f"with context=\"spawn\": {error}") from error
+    return letter
+
+
+def _ending(code: int) -> str:
+    """How a process ended, from its exit code."""
+    if code >= 0:
+        return f"has exited with code {code}"
+    name = signal.Signals(-code).name
+    return f"was ended by {name}" + (": out of memory?" if name == "SIGKILL" else "")
+
+
+def _await_end(processes: Sequence[Process], seconds: float) -> None:
+    """Wait until all have ended, at most so long."""
+    deadline = time.monotonic() + seconds
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.001)
