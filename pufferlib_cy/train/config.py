@@ -67,11 +67,12 @@ class TrainConfig:
     num_envs: int = 1024
     """Environments stepped at once."""
 
-    backend: Literal["auto", "serial", "threads"] = "auto"
+    backend: Literal["auto", "serial", "threads", "processes"] = "auto"
     """What steps the environments."""
 
     num_workers: int | None = None
-    """Threads that step environments. None: as many as there are cores and work for."""
+    """Threads or processes that step environments. None: as many as there are cores and work for.
+    """
 
     device: str = "cpu"
     """Torch device of the policy."""

@@ -63,25 +63,27 @@ class Rollout:
         self.vec, self.policy, self.device = vec, policy, device
         self.horizon, self.rows = T, N
         space = vec.single_observation_space
-        ring: NDArray[Any] = np.zeros((T + 1, N, *(space.shape or ())), space.dtype)
-        self.ring = torch.from_numpy(ring)
+        # What the environments write is in memory that all who step them can write to.
+        rows = {"observations": vec.allocate((T + 1, N, *(space.shape or ())),
+                                             np.dtype(space.dtype)),
+                "rewards": vec.allocate((T, N), np.float32),
+                "terminations": vec.allocate((T, N), np.bool_),
+                "truncations": vec.allocate((T, N), np.bool_)}
+        if vec.action_mask_size:
+            rows["action_masks"] = vec.allocate((T + 1, N, vec.action_mask_size), np.bool_)
+        tensors = {name: torch.from_numpy(array) for name, array in rows.items()}
+        self.ring, self.rewards = tensors["observations"], tensors["rewards"]
+        self.terminations, self.truncations = tensors["terminations"], tensors["truncations"]
+        self.action_masks = tensors.get("action_masks")
         self.actions = torch.zeros(T, N, policy.distribution.parts,
                                    dtype=policy.distribution.dtype)
         self.values = torch.zeros(T + 1, N)
         # What minibatches need of every row, together: so they gather it in one go.
         self.learned = torch.zeros(5, T, N)
         self.log_probs, self.old_values, self.advantages, self.returns, self.live = self.learned
-        self.rewards, self.final_values = torch.zeros(T, N), torch.zeros(T, N)
-        self.terminations, self.truncations, self.acting = (
-            torch.zeros(T, N, dtype=torch.bool) for _ in range(3))
+        self.final_values = torch.zeros(T, N)
+        self.acting = torch.zeros(T, N, dtype=torch.bool)
         self.starts = torch.ones(T + 1, N, dtype=torch.bool)
-        self.action_masks: Tensor | None = None
-        rows = {"observations": ring, "rewards": self.rewards.numpy(),
-                "terminations": self.terminations.numpy(),
-                "truncations": self.truncations.numpy()}
-        if vec.action_mask_size:
-            self.action_masks = torch.zeros(T + 1, N, vec.action_mask_size, dtype=torch.bool)
-            rows["action_masks"] = self.action_masks.numpy()
         vec.attach(**rows)
         vec.reset(seed=seed)
         if vec.action_masks is None:      # a Python environment, which could give some, does not

@@ -28,6 +28,9 @@ class Nested:
         self.taken = []                       # (choices, values) of every step
         self.vitals_of_live = []
 
+    def allocate(self, shape, dtype):
+        return np.zeros(shape, dtype)
+
     def attach(self, **rows):
         self.rings = rows
 

@@ -200,8 +200,10 @@ def test_same_config_same_bytes(config, changes):
 
 def test_backends_give_the_same_bytes(config):
     config = dataclasses.replace(config, backend="serial")
-    threads = dataclasses.replace(config, backend="threads", num_workers=3)
-    assert weights_of(train(config)) == weights_of(train(threads))
+    weights = weights_of(train(config))
+    for backend in ("threads", "processes"):
+        other = dataclasses.replace(config, backend=backend, num_workers=3)
+        assert weights_of(train(other)) == weights, backend
 
 
 def test_summary_and_reports(config):
