@@ -78,7 +78,7 @@ lint: setup
 	$(BIN)/ruff check .
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint pufferlib_cy tests examples
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml --ignore-missing-stub --ignore-disjoint-bases pufferlib_cy._core pufferlib_cy._actions pufferlib_cy._advantages pufferlib_cy._spaces pufferlib_cy.envs
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml --ignore-missing-stub --ignore-disjoint-bases pufferlib_cy._core pufferlib_cy._engine pufferlib_cy._actions pufferlib_cy._advantages pufferlib_cy._spaces pufferlib_cy.envs
 
 bench: setup
 	mkdir -p build

@@ -246,6 +246,9 @@ cdef inline bint _next_wanted(Rows* rows) noexcept nogil:
 # After it: look at them, copy them to where they belong, and record the first fault.
 cdef void lend_room(Rows* rows) noexcept nogil
 cdef void check_step(Rows* rows, Mistake* mistake) noexcept nogil
+# For the engine, which may not be checked though an environment is: make the rooms of a slice; the
+# arrays that own them.
+cdef list make_rooms(Slice* slice)
 
 # ---- lanes: loops over environments that become vector instructions ------------------------------
 

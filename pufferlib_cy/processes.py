@@ -1,7 +1,7 @@
 """Worker processes: starting, asking, watching and ending them, and the memory they share.
 
 What a step needs, rows, flags and the words that sides sleep on, is in shared memory and handled by
-`pufferlib_cy._core.Engine` in every process. All else goes over one socket per worker: requests
+`pufferlib_cy._engine.Engine` in every process. All else goes over one socket per worker: requests
 from the caller, answered in turn, and mail from the worker about a shard that it has just stepped.
 Each is announced by a counter in shared memory first, so that nobody looks at a socket for nothing.
 
@@ -37,8 +37,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pufferlib_cy import pictures
-from pufferlib_cy._core import Engine, NativeEnv, watch_parent
+from pufferlib_cy._core import NativeEnv
 from pufferlib_cy._emulation import PythonEnvs
+from pufferlib_cy._engine import Engine, watch_parent
 from pufferlib_cy.arrays import CACHE_LINE
 
 CONTEXTS = ("spawn", "fork")

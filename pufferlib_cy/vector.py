@@ -2,8 +2,8 @@
 
 A vector environment steps E environments with A agent slots each as N = E * A rows. `Serial` steps
 them in the calling thread; `Threads` has helper threads beside it, `Processes` worker processes.
-All are thin: the work is done by `pufferlib_cy._core.Engine`, and all backends give the same bytes
-for the same seed. Python environments come in through `pufferlib_cy.emulation`.
+All are thin: the work is done by `pufferlib_cy._engine.Engine`, and all backends give the same
+bytes for the same seed. Python environments come in through `pufferlib_cy.emulation`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pufferlib_cy import emulation, processes
 from pufferlib_cy import envs as native
-from pufferlib_cy._core import Engine, NativeEnv, layout
+from pufferlib_cy._core import NativeEnv
 from pufferlib_cy._emulation import GymnasiumEnvs, ParallelEnvs, PythonEnvs
+from pufferlib_cy._engine import Engine, layout
 from pufferlib_cy._spaces import ActionTree, SpaceTree
 from pufferlib_cy.arrays import aligned_zeros
 from pufferlib_cy.infos import Infos, gather
