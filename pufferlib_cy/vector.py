@@ -177,6 +177,13 @@ class VectorEnv:
         return self._action_masks[0].shape[1] if self._action_masks else 0
 
     @property
+    def exact_rewards(self) -> NDArray[np.float64] | None:
+        """float64 (E, A), not a copy: the rewards of the last step as Python environments gave
+        them; None for native environments."""
+        env = self._engine.envs[0]
+        return env.exact_rewards if isinstance(env, PythonEnvs) else None
+
+    @property
     def acting(self) -> NDArray[np.bool_]:
         """bool (N,): rows whose next action counts: live, not ended, and not about to be reset."""
         return self._given(self._engine.live)
@@ -542,6 +549,7 @@ class Processes(VectorEnv):
                              autoreset=autoreset, seed=seed, timeout=timeout, copy=copy,
                              share=share)
             processes.share_rewards(self._engine, share)
+            self._exact_rewards: NDArray[np.float64] = share.arrays["exact_rewards"]
             job = processes.Job(0, firsts, shared, construct, batch_size,
                                 AUTORESET_MODES.index(autoreset), available_cores(),
                                 processes.kind_of(environments[0]))
@@ -551,6 +559,10 @@ class Processes(VectorEnv):
         self._finalizer.detach()
         self._finalizer = weakref.finalize(self, self._workers.stop)
         self._firsts = firsts
+
+    @property
+    def exact_rewards(self) -> NDArray[np.float64] | None:
+        return self._exact_rewards if self._python else None
 
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
         return self._workers.allocate(tuple(shape), dtype)

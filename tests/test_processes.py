@@ -20,12 +20,14 @@ import numpy as np
 import psutil
 import pytest
 from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, ResetNeeded
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_vector import GAMES, actions_for, rollout
 from toys import Nested, Village
 
 from pufferlib_cy import ContractError, EnvError, WorkerDied, make, processes
+from pufferlib_cy.bridges.gymnasium import as_gymnasium
 
 if not hasattr(os, "fork"):
     pytest.skip("worker processes need POSIX", allow_module_level=True)
@@ -251,6 +253,40 @@ def test_python_environments_give_the_same(game, autoreset):
     for workers in (1, 2, 3):
         with forked(PYTHON[game], 7, num_workers=workers, autoreset=autoreset) as vec:
             assert list(record(vec)) == expected, workers
+
+
+@pytest.mark.parametrize("mode", ["SAME_STEP", "NEXT_STEP", "DISABLED"])
+def test_equal_to_gymnasiums_vector(mode):
+    """Through the bridge: rewards in float64, infos, observations, bit for bit."""
+    factories = [functools.partial(Nested, n) for n in (2, 3, 4, 5, 6)]
+    theirs = SyncVectorEnv(factories, autoreset_mode=AutoresetMode[mode])
+    ours = as_gymnasium(forked(factories, num_workers=3, autoreset=mode.lower()))
+    assert_equal(ours.reset(seed=3), theirs.reset(seed=3))
+    for _ in range(40):
+        theirs.action_space.seed(0)
+        actions = theirs.action_space.sample()
+        step = theirs.step(actions)
+        assert_equal(ours.step(actions), step)
+        if mode == "DISABLED" and (step[2] | step[3]).any():
+            options = {"reset_mask": step[2] | step[3]}
+            assert_equal(ours.reset(options=dict(options)), theirs.reset(options=dict(options)))
+    ours.close()
+    theirs.close()
+
+
+def assert_equal(ours, theirs):
+    if isinstance(theirs, np.ndarray) and theirs.dtype != object:
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+    elif isinstance(theirs, dict):
+        assert set(ours) == set(theirs)
+        for key, value in theirs.items():
+            assert_equal(ours[key], value)
+    elif isinstance(theirs, (tuple, np.ndarray)):
+        for mine, other in zip(ours, theirs, strict=True):
+            assert_equal(mine, other)
+    else:
+        assert ours == theirs
 
 
 class Local(Nested):

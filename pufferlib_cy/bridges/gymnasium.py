@@ -128,9 +128,10 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         mask = self._reset_mask(options["reset_mask"])
         seeds = None if seed is None else self.vec._seeds(seed)
         if seeds is not None:
-            engine.seed([s if chosen else None for s, chosen in zip(seeds, mask, strict=True)])
-        engine.prepare({key: value for key, value in options.items() if key != "reset_mask"}, mask)
-        engine.reset_some(mask)
+            seeds = [s if chosen else None for s, chosen in zip(seeds, mask, strict=True)]
+        self.vec._prepare(
+            seeds, {key: value for key, value in options.items() if key != "reset_mask"}, mask)
+        engine.reset_some(mask, self.vec.timeout)
 
     def _recv_reset(self, timeout: float | None = None) -> tuple[Any, Any]:
         if self.vec._engine.pending:                 # a reset of some is home already

@@ -14,7 +14,6 @@ from gymnasium.error import InvalidAction
 from gymnasium.spaces import Box, Dict, Discrete, Space, Tuple
 from numpy.typing import NDArray
 
-from pufferlib_cy._emulation import PythonEnvs
 from pufferlib_cy._spaces import ActionTree, SpaceTree
 from pufferlib_cy.spaces import Leaf, place
 from pufferlib_cy.vector import VectorEnv
@@ -101,10 +100,8 @@ def _batch_of_one(action: Any) -> Any:
 
 def exact_rewards(vec: VectorEnv, rewards: NDArray[np.float32]) -> NDArray[np.float64]:
     """The rewards of the last step, float64 (N,): of Python environments as these gave them."""
-    env = vec._engine.envs[0]
-    if isinstance(env, PythonEnvs):
-        return env.exact_rewards.reshape(-1).copy()
-    return rewards.astype(np.float64)
+    exact = vec.exact_rewards
+    return rewards.astype(np.float64) if exact is None else exact.reshape(-1).copy()
 
 
 def require_single_agent(vec: VectorEnv, bridge: str) -> None:
