@@ -53,13 +53,14 @@ def turns_per_second() -> float:
 
 class Busy(gymnasium.Env[Any, Any]):
     """Works `turns` turns per step; with a `tail`, that by Pareto's law (shape 1.5, at most 100
-    times the least), the mean as given."""
+    times the least), the mean as given. `waits`: it sleeps as long instead, as if for a simulator
+    or a game that runs elsewhere."""
 
     observation_space = gymnasium.spaces.Box(0, 1, (4,))
     action_space = gymnasium.spaces.Discrete(2)
 
-    def __init__(self, turns: int, tail: bool = False) -> None:
-        self.turns, self.tail = turns, tail
+    def __init__(self, turns: int, tail: bool = False, waits: bool = False) -> None:
+        self.turns, self.tail, self.waits = turns, tail, waits
         self.row = np.zeros(4, np.float32)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
@@ -69,7 +70,10 @@ class Busy(gymnasium.Env[Any, Any]):
     def step(self, action: Any) -> Any:
         # The mean of min(u ** (-2 / 3), 100) is 2.8.
         factor = min(self.np_random.random() ** (-2 / 3), 100) / 2.8 if self.tail else 1.0
-        work(int(self.turns * factor))
+        if self.waits:
+            time.sleep(self.turns * factor / turns_per_second())
+        else:
+            work(int(self.turns * factor))
         return self.row, 0.0, False, False, {}
 
 
@@ -126,20 +130,23 @@ def against_serial(what: str, env: Any, num_envs: int, workers: int, rounds: int
             rounds))
 
 
-def against_synchronous(workers: int, rounds: int) -> str:
-    """Two groups, so that one steps while the caller learns from the other; the learner takes as
-    long as the environments do on all workers together."""
+def against_synchronous(workers: int, waits: bool, rounds: int) -> str:
+    """Two groups per worker, so that it has one to step while the caller learns from the other; the
+    learner takes as long as the environments do on all workers together."""
     turns = round(100e-6 * turns_per_second())
     learn = ENVS * turns // workers
-    make = functools.partial(pufferlib_cy.make, functools.partial(Busy, turns, tail=True), ENVS,
-                             backend="processes", num_workers=workers)
-    with make() as whole, make(batch_size=ENVS // 2) as halves:
+    make = functools.partial(
+        pufferlib_cy.make, functools.partial(Busy, turns, tail=True, waits=waits), ENVS,
+        backend="processes", num_workers=workers)
+    with make() as whole, make(batch_size=ENVS // (2 * workers)) as groups:
         whole.reset(seed=0)
-        halves.async_reset(seed=0)
-        halves.recv()
-        return row(f"staggered against synchronous, {workers} workers and a learner", *compare(
-            functools.partial(synchronous, whole, learn=learn),
-            functools.partial(staggered, halves, learn=learn), rounds))
+        groups.async_reset(seed=0)
+        groups.recv()
+        what = "wait" if waits else "work"
+        return row(f"staggered against synchronous, environments that {what}, {workers} workers "
+                   "and a learner", *compare(
+                       functools.partial(synchronous, whole, learn=learn),
+                       functools.partial(staggered, groups, learn=learn), rounds))
 
 
 def report(rounds: int) -> str:
@@ -156,7 +163,7 @@ def report(rounds: int) -> str:
         lines.append(against_serial(f"{micros} µs of work", env, ENVS, cores, rounds))
     lines.append(against_serial("CartPole-v1", "CartPole-v1", ENVS, cores, rounds))
     lines.append(against_serial("CartPole-v1", "CartPole-v1", ENVS, 4 * cores, rounds))
-    lines.append(against_synchronous(cores, rounds))
+    lines += [against_synchronous(cores, waits, rounds) for waits in (False, True)]
     return "\n".join(lines) + "\n"
 
 
