@@ -50,7 +50,8 @@ SIDES = ("ours", "pufferlib")
 
 @dataclass(frozen=True)
 class Game:
-    """A game on both sides; `theirs` is the class in ``pufferlib.ocean.NAME.NAME``."""
+    """A game of ours and what it is compared with: `theirs` is "NAME.Class", the class in
+    ``pufferlib.ocean.NAME.NAME``."""
 
     actions: int
     theirs: str
@@ -62,29 +63,39 @@ class Game:
 
 GAMES = {
     "squared": Game(
-        5, "Squared", "None. They keep the grid in the observation and move the agent's mark; we "
-                      "write all of its 121 bytes in every step, as the rows may lie elsewhere."),
+        5, "squared.Squared",
+        "None. They keep the grid in the observation and move the agent's mark; we write all of "
+        "its 121 bytes in every step, as the rows may lie elsewhere."),
     "pong": Game(
-        3, "Pong", "At frameskip 1. They serve the ball level or upwards, we up or downwards; when "
-                   "a point is won they leave the observation as it was, we write the new serve's.",
+        3, "pong.Pong",
+        "At frameskip 1. They serve the ball level or upwards, we up or downwards; when a point is "
+        "won they leave the observation as it was, we write the new serve's.",
         our_settings={"frameskip": 1}, their_settings={"frameskip": 1}),
     "breakout": Game(
-        3, "Breakout", "At frameskip 4, the same sizes, speeds and points. They try every brick "
-                       "near the ball in every tick, in float32; we skip ticks in which the ball "
-                       "cannot reach anything, in float64.",
+        3, "breakout.Breakout",
+        "At frameskip 4, the same sizes, speeds and points; theirs in float32, ours in float64. "
+        "Both try the bricks in the box that the ball sweeps; we skip ticks in which it stays "
+        "between wall and paddle, away from the sides.",
         our_settings={"frameskip": 4}, their_settings={"frameskip": 4}),
     "snake": Game(
-        4, "Snake", "16 maps of 256 snakes without an end. Their map has its border of walls "
-                    "inside 640 x 360, ours around it; they put a dead snake back in the same step "
-                    "and do not report its end, we report it and put one back in the next.",
+        4, "snake.Snake",
+        "16 maps of 256 snakes without an end. Their map has its border of walls inside 640 x 360, "
+        "ours around it; they put a dead snake back in the same step and do not report its end, we "
+        "report it and put one back in the next.",
         num_envs=16, our_settings={"max_ticks": 0}),
     "connect4": Game(
-        7, "Connect4", "Their opponent searches four plies, ours wins or blocks where it can; this "
-                       "compares a search with a rule. They spend a step on a reset; their "
-                       "observation is float32 (42,), ours uint8 (85,) and an action mask."),
+        7, "connect4.Connect4",
+        "Their opponent searches four plies, ours wins or blocks where it can; this compares a "
+        "search with a rule. They spend a step on a reset; their observation is float32 (42,), "
+        "ours uint8 (85,) and an action mask."),
     "cartpole": Game(
-        2, "Cartpole", "They compute in float32 and end after 200 steps; we compute in float64, "
-                       "Gymnasium's bits, and end after 500. Random actions reach neither limit."),
+        2, "cartpole.Cartpole",
+        "They compute in float32 and end after 200 steps; we compute in float64, Gymnasium's bits, "
+        "and end after 500. Random actions reach neither limit."),
+    "cartpole_fast": Game(
+        2, "cartpole.Cartpole",
+        "As cartpole, but in float32 like theirs; our sine and cosine are polynomials, and one "
+        "instruction steps several environments."),
 }
 
 
@@ -101,8 +112,9 @@ def pufferlib(name: str) -> Any:
     # Its import leaves a link in the current directory, and gym a message.
     with (tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder),
           contextlib.redirect_stderr(io.StringIO())):
-        module = importlib.import_module(f"pufferlib.ocean.{name}.{name}")
-    vec = getattr(module, game.theirs)(num_envs=game.num_envs, **game.their_settings)
+        theirs, kind = game.theirs.split(".")
+        module = importlib.import_module(f"pufferlib.ocean.{theirs}.{theirs}")
+    vec = getattr(module, kind)(num_envs=game.num_envs, **game.their_settings)
     vec.reset()
     return vec
 
@@ -127,29 +139,30 @@ def work(side: str, name: str) -> None:
 
 
 def race(name: str, python: str, rounds: int) -> dict[str, list[float]]:
-    """Agent steps per second of both sides in every round."""
+    """Agent steps per second of both sides, two bursts of each in fresh processes every round."""
     speeds: dict[str, list[float]] = {side: [] for side in SIDES}
-    workers: list[Worker] = []
-    try:
-        for side, interpreter in zip(SIDES, (sys.executable, python), strict=True):
-            workers.append(Worker([interpreter, "-W", "ignore", __file__, "--worker", side, name]))
-        for order in turns(len(SIDES), rounds):
-            for i in order:
-                speeds[SIDES[i]].append(workers[i].ask())
-    finally:
-        for worker in workers:
-            worker.close()
+    for _ in range(rounds):
+        with (Worker(_command(sys.executable, SIDES[0], name)) as own,
+              Worker(_command(python, SIDES[1], name)) as theirs):
+            for order in turns(2, 2):
+                for i in order:
+                    speeds[SIDES[i]].append((own, theirs)[i].ask())
     return speeds
+
+
+def _command(python: str, side: str, name: str) -> list[str]:
+    return [python, "-W", "ignore", __file__, "--worker", side, name]
 
 
 def report(results: dict[str, dict[str, list[float]]]) -> str:
     """Medians, the medians and ranges of the ratios per round, and how the rules differ."""
-    rounds = len(next(iter(results.values()))["ours"])
+    rounds = len(next(iter(results.values()))["ours"]) // 2
     lines = [
         "# Against PufferLib 3.0's C environments", "",
-        f"{datetime.date.today()}, Python {platform.python_version()}, one core, {rounds} "
-        f"interleaved rounds, {AGENTS} agents, random actions. Medians, in million agent steps per "
-        "second; the ratio is ours over theirs, per round: median (lowest - highest).", "",
+        f"{datetime.date.today()}, Python {platform.python_version()}, one core, {rounds} rounds "
+        f"of fresh processes with two bursts each, in turns, {AGENTS} agents, random actions. "
+        "Medians, in million agent steps per second; the ratio is ours over theirs, of "
+        "neighbouring bursts: median (lowest - highest).", "",
         "| game | ours | PufferLib 3.0 | ratio |", "| --- | ---: | ---: | ---: |",
     ]
     for name, speeds in results.items():
@@ -176,7 +189,8 @@ def compile_bindings() -> None:
                             "-O2", "-flto", "-Wno-alloc-size-larger-than",
                             "-Wno-implicit-function-declaration", "-fmax-errors=3"],
         extra_link_args=["-fwrapv", "-O2", "-Bsymbolic-functions"],
-        extra_objects=[str(raylib / "lib" / "libraylib.a")]) for name in GAMES]
+        extra_objects=[str(raylib / "lib" / "libraylib.a")])
+        for name in sorted({game.theirs.split(".")[0] for game in GAMES.values()})]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)                       # away from any pyproject.toml
         setup(name="bindings", ext_modules=extensions, script_args=[
