@@ -17,7 +17,8 @@ from pufferlib_cy.train.rollout import Rollout
 def rollouts(native):
     """A function (env, horizon, num_envs, **make's arguments) that gives a policy and a rollout.
 
-    "crowd" has several agents, action masks and a MultiDiscrete; "continuous" a Box of actions.
+    "crowd" has several agents, action masks and a MultiDiscrete; "continuous" a Box of actions;
+    "foraging" nested observations and a population that changes.
     """
     vectors = []
 
@@ -28,7 +29,7 @@ def rollouts(native):
             env, kwargs["env_kwargs"] = CartPole, {"continuous": True}
         vec = make(env, num_envs, **kwargs)
         vectors.append(vec)
-        policy = MLP(vec.single_observation_space, vec.single_action_space,
+        policy = MLP(vec.env_observation_space, vec.env_action_space,
                      generator=torch.Generator().manual_seed(0))
         with torch.no_grad():                 # so that actions are not all as likely
             policy.outputs.weight[:-1] *= 100

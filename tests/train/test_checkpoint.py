@@ -1,5 +1,6 @@
 """Checkpoints: back as they were, refused where they do not fit, whole whatever happens."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -11,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from safetensors.torch import load_file
 
 from pufferlib_cy import envs
 from pufferlib_cy.envs.cartpole import CartPole
+from pufferlib_cy.envs.foraging import Foraging
 from pufferlib_cy.envs.squared import Squared
 from pufferlib_cy.train import CheckpointError, TrainConfig, checkpoint, ppo
 
@@ -51,6 +53,27 @@ def test_joined_parameters_are_saved_one_by_one(tmp_path):
     stored = load_file(path / checkpoint.WEIGHTS)
     assert stored.keys() == expected.keys()
     assert all(torch.equal(stored[name], expected[name]) for name in expected)
+
+
+def test_statistics_come_back(tmp_path):
+    config = dataclasses.replace(CONFIG, normalize_observations=True)
+    normalised = checkpoint.make_policy(config, *SPACES)
+    rows = torch.randn(9, 4)
+    before = normalised.value(rows)
+    normalised.update_statistics(5 + 3 * torch.randn(50, 4))
+    path = checkpoint.save(tmp_path / "normalised", normalised, config, 1, *SPACES)
+    loaded = checkpoint.load(path).policy
+    assert torch.equal(loaded.value(rows), normalised.value(rows))
+    assert not torch.allclose(before, normalised.value(rows))
+
+
+def test_nested_spaces_come_back(tmp_path):
+    config, env = TrainConfig(env="foraging"), Foraging()
+    spaces = env.observation_space, env.action_space
+    nested = checkpoint.make_policy(config, *spaces)
+    path = checkpoint.save(tmp_path / "nested", nested, config, 1, *spaces)
+    loaded = checkpoint.load(path).policy.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in nested.state_dict().items())
 
 
 def test_is_never_overwritten(saved):
@@ -127,6 +150,10 @@ def test_a_checkpoint_knows_the_constructors_arguments(tmp_path):
     (Box(0, 1, (3,)), Box(0, 1, (4,))), (Box(0, 1, (3,)), Box(0, 2, (3,))),
     (Box(0, 1, (3,)), Box(0, 1, (3,), np.float64)), (Discrete(3), Discrete(4)),
     (Discrete(3), Discrete(3, start=1)), (MultiDiscrete([2, 3]), MultiDiscrete([3, 2])),
+    (MultiBinary(3), MultiBinary(4)), (Dict(a=Discrete(3)), Dict(b=Discrete(3))),
+    (Dict(a=Discrete(3)), Dict(a=Discrete(4))), (Tuple([Discrete(3)]), Tuple([Discrete(4)])),
+    (Dict([("a", Discrete(3)), ("b", Discrete(3))]),
+     Dict([("b", Discrete(3)), ("a", Discrete(3))])),
 ])
 def test_descriptions_of_spaces_differ(one, other):
     assert checkpoint.describe_space(one) != checkpoint.describe_space(other)

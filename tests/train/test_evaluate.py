@@ -62,7 +62,7 @@ def test_several_agents(native):
     """crowd: four slots, of which three are live from the start; they live six steps at most."""
     env = native["crowd"].Crowd
     with make(env) as vec:
-        policy = MLP(vec.single_observation_space, vec.single_action_space)
+        policy = MLP(vec.env_observation_space, vec.env_action_space)
     summary = evaluate(policy, env, 7, 0)
     assert summary.episodes == 7
     assert 1 <= summary.mean_length <= 6

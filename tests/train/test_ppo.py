@@ -82,16 +82,17 @@ def test_advantages_are_normalised_over_live_rows():
     torch.testing.assert_close(ppo.normalise(advantages, weights)[weights > 0], expected)
 
 
+@pytest.mark.parametrize("env", ["crowd", "foraging"])
 @pytest.mark.parametrize("value_clip", [None, 0.1])
-def test_rows_that_do_not_act_have_no_part_in_the_gradient(rollouts, collect, value_clip):
+def test_rows_that_do_not_act_have_no_part_in_the_gradient(rollouts, collect, value_clip, env):
     """Loss and gradient are those of the live rows alone, whatever the others hold."""
-    policy, rollout = rollouts("crowd", horizon=12, num_envs=16)
+    policy, rollout = rollouts(env, horizon=12, num_envs=16)
     collect(policy, rollout)
     collect(policy, rollout)
     dead = ~rollout.acting
     assert 0.1 < dead.float().mean() < 0.9
     rollout.advantages[dead], rollout.returns[dead], rollout.log_probs[dead] = 50.0, -90.0, -3.0
-    config = TrainConfig(env="crowd", value_clip=value_clip)
+    config = TrainConfig(env=env, value_clip=value_clip)
     batch = rollout.minibatch(torch.arange(rollout.rows))
 
     def loss_and_gradient(batch):
@@ -108,7 +109,8 @@ def test_rows_that_do_not_act_have_no_part_in_the_gradient(rollouts, collect, va
     live = batch.weights > 0
     alone = batch._replace(**{
         name: getattr(batch, name).flatten(0, 1)[live].unsqueeze(0)
-        for name in ("observations", "actions", "action_masks")}, **{
+        for name in ("observations", "actions", "action_masks")
+        if getattr(batch, name) is not None}, **{
         name: getattr(batch, name)[live]
         for name in ("log_probs", "values", "advantages", "returns", "weights")})
     expected = loss_and_gradient(alone)
@@ -188,7 +190,8 @@ def weights_of(summary):
 
 
 @pytest.mark.parametrize("changes", [
-    {}, {"env": "squared", "epochs": 3, "value_clip": 0.2, "activation": "tanh"},
+    {}, {"env": "foraging", "num_envs": 4, "normalize_observations": True},
+    {"env": "squared", "epochs": 3, "value_clip": 0.2, "activation": "tanh"},
     {"num_envs": 600, "backend": "threads", "num_workers": 3, "total_timesteps": 20_000}])
 def test_same_config_same_bytes(config, changes):
     config = dataclasses.replace(config, **changes)

@@ -10,7 +10,7 @@ from pufferlib_cy.envs.cartpole import CartPole
 from pufferlib_cy.train import MLP
 from pufferlib_cy.train.rollout import Rollout
 
-ENVS = ["cartpole", "squared", "crowd", "continuous"]
+ENVS = ["cartpole", "squared", "crowd", "continuous", "foraging"]
 
 
 def play(rollout, policy, generator):
@@ -99,7 +99,7 @@ def test_log_probs_on_unchanged_weights_equal_the_stored_ones(rollouts, collect,
 
 def test_truncations_bootstrap_from_the_final_observation():
     with make(CartPole, 4, env_kwargs={"max_steps": 5}) as vec:
-        policy = MLP(vec.single_observation_space, vec.single_action_space,
+        policy = MLP(vec.env_observation_space, vec.env_action_space,
                      generator=torch.Generator().manual_seed(0))
         rollout = Rollout(vec, policy, 12, 1, torch.device("cpu"))
         seen = play(rollout, policy, torch.Generator().manual_seed(0))
