@@ -2,10 +2,10 @@
 
     python perf/learning.py ENV [ENV ...] [--seeds 1 2 3] [-o REPORT]
 
-A line for each run: the final policy's mean return and standard error over `evaluation_episodes`
-episodes that it was not chosen by, the environment's statistics over games that the policy plays
-afterwards, environment steps, seconds, CPU seconds (which other processes do not lengthen so much),
-and steps per second.
+A line for each run: the final policy's mean return with its standard error, over episodes that it
+was not chosen by; means of the environment's own statistics, over whole environments; environment
+steps; seconds of training, CPU seconds of all of it, which a busy machine lengthens less, and steps
+per second.
 """
 
 from __future__ import annotations
@@ -16,27 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
 from pufferlib_cy import make
-from pufferlib_cy.train import Policy, checkpoint, load_config, train
+from pufferlib_cy.train import checkpoint, evaluate, load_config, train
 
 STATISTICS_SEED = 1 << 40     # beyond those of training and evaluation
-STATISTICS_STEPS = 1000       # of each environment; a map of snakes lasts as long
-
-
-@torch.inference_mode()
-def statistics(policy: Policy, env: str, num_envs: int) -> dict[str, float]:
-    """``episode_stats`` of the most probable actions, over the games of STATISTICS_STEPS steps."""
-    with make(env, num_envs, seed=STATISTICS_SEED) as vec:
-        observations, _ = vec.reset()
-        for _ in range(STATISTICS_STEPS):
-            masks = vec.action_masks
-            decision, _ = policy.act(
-                torch.from_numpy(observations),
-                action_masks=None if masks is None else torch.from_numpy(masks))
-            observations = vec.step(policy.distribution.for_environment(decision.actions))[0]
-        return vec.episode_stats()
 
 
 def learn(env: str, seed: int) -> str:
@@ -44,22 +27,22 @@ def learn(env: str, seed: int) -> str:
     with tempfile.TemporaryDirectory() as directory:
         config = dataclasses.replace(load_config(env, environ={}), seed=seed,
                                      checkpoint_dir=Path(directory))
-        cpu = time.process_time()
+        began = time.process_time()
         summary = train(config)
-        cpu = time.process_time() - cpu
+        cpu = time.process_time() - began
         policy = checkpoint.load(Path(summary.checkpoint)).policy
-    evaluation = summary.evaluation
-    assert evaluation is not None
-    # As many environments as give a few hundred agents.
-    with make(env) as vec:
-        num_envs = max(2, 256 // vec.agents_per_env)
-    played = statistics(policy, env, num_envs)
-    own = ", ".join(f"{name} {value:.4g}" for name, value in played.items()
-                    if not name.startswith("episode"))
-    return (f"| {env} | {seed} | {evaluation.mean_return:.4g} ± "
-            f"{evaluation.std_return / evaluation.episodes**0.5:.2g} | {summary.solved} | {own} | "
-            f"{summary.steps / 1e6:.2f} M | {summary.seconds:.0f} | {cpu:.0f} | "
-            f"{summary.sps / 1e3:.0f}k |")
+    assert summary.evaluation is not None
+    stats = summary.evaluation.stats
+    score = stats["episode_return"]
+    with make(env, env_kwargs=config.env_kwargs) as one:
+        own, agents = one.stat_names, one.agents_per_env
+    if own and own[0] not in stats:
+        stats = evaluate(policy, env, max(2, config.evaluation_episodes // agents),
+                         STATISTICS_SEED, env_kwargs=config.env_kwargs, target_stat=own[0]).stats
+    said = ", ".join(f"{name} {stats[name].mean:.4g}" for name in own)
+    return (f"| {env} | {seed} | {score.mean:.4g} ± {score.std / score.episodes**0.5:.2g} | "
+            f"{summary.solved} | {said} | {summary.steps / 1e6:.2f} M | {summary.seconds:.0f} | "
+            f"{cpu:.0f} | {summary.sps / 1e3:.0f}k |")
 
 
 def main() -> None:
