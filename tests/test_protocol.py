@@ -2,10 +2,10 @@
 
 The sides of `pufferlib_cy._engine` are written down as programs of small steps, each of which
 touches one shared word, as the atomic operations of the code do. `explore` walks through every
-order in which the steps can happen. In none may two sides own a shard at once, a result be read before it
-is there, or everybody sleep while something is left to do: sleeps time out in the code, but nothing
-may depend on that. Then the programs are spoiled, two steps swapped or one left out, and the walk
-has to find that.
+order in which the steps can happen. In none may two sides own a shard at once, a result be read
+before it is there, or everybody sleep while something is left to do: sleeps time out in the code,
+but nothing may depend on that. Then the programs are spoiled, two steps swapped or one left out,
+and the walk has to find that.
 
 A step is a function of the shared words and the side's own; it returns the label to go on at, None
 for the next step, or WAIT if it cannot be made now. Steps that touch only the side's own words
