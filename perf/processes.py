@@ -53,14 +53,14 @@ def turns_per_second() -> float:
 
 class Busy(gymnasium.Env[Any, Any]):
     """Works `turns` turns per step; with a `tail`, that by Pareto's law (shape 1.5, at most 100
-    times the least), the mean as given. `waits`: it sleeps as long instead, as if for a simulator
-    or a game that runs elsewhere."""
+    times the least), the mean as given. And it sleeps `seconds`, with the same tail, as if for a
+    simulator or a game that runs elsewhere."""
 
     observation_space = gymnasium.spaces.Box(0, 1, (4,))
     action_space = gymnasium.spaces.Discrete(2)
 
-    def __init__(self, turns: int, tail: bool = False, waits: bool = False) -> None:
-        self.turns, self.tail, self.waits = turns, tail, waits
+    def __init__(self, turns: int, tail: bool = False, seconds: float = 0.0) -> None:
+        self.turns, self.tail, self.seconds = turns, tail, seconds
         self.row = np.zeros(4, np.float32)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
@@ -70,10 +70,9 @@ class Busy(gymnasium.Env[Any, Any]):
     def step(self, action: Any) -> Any:
         # The mean of min(u ** (-2 / 3), 100) is 2.8.
         factor = min(self.np_random.random() ** (-2 / 3), 100) / 2.8 if self.tail else 1.0
-        if self.waits:
-            time.sleep(self.turns * factor / turns_per_second())
-        else:
-            work(int(self.turns * factor))
+        work(int(self.turns * factor))
+        if self.seconds:
+            time.sleep(self.seconds * factor)
         return self.row, 0.0, False, False, {}
 
 
@@ -135,9 +134,9 @@ def against_synchronous(workers: int, waits: bool, rounds: int) -> str:
     learner takes as long as the environments do on all workers together."""
     turns = round(100e-6 * turns_per_second())
     learn = ENVS * turns // workers
-    make = functools.partial(
-        pufferlib_cy.make, functools.partial(Busy, turns, tail=True, waits=waits), ENVS,
-        backend="processes", num_workers=workers)
+    env = functools.partial(Busy, *(0, True, 100e-6) if waits else (turns, True))
+    make = functools.partial(pufferlib_cy.make, env, ENVS, backend="processes",
+                             num_workers=workers)
     with make() as whole, make(batch_size=ENVS // (2 * workers)) as groups:
         whole.reset(seed=0)
         groups.async_reset(seed=0)

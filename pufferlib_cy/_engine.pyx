@@ -52,10 +52,11 @@ cdef struct Shard:
     # A run of environments that one thread steps at a time, and what it is to do with them.
     uint32_t flag             # an Owner
     uint32_t worker           # whose threads may claim it: 0, the caller's process, or another's
+    uint32_t group            # that it is part of
     uint32_t command          # a Command
     uint32_t some             # RESET only where `chosen`
     uint64_t steps            # of the group, see there
-    uint8_t padding[40]       # to a whole cache line: nobody waits on a neighbour's
+    uint8_t padding[32]       # to a whole cache line: nobody waits on a neighbour's
 
 cdef enum Errand:
     # Why a worker process leaves the shards for a moment.
@@ -368,6 +369,9 @@ cdef class Engine:
         if self.worker == 0:                  # the caller's engine is the first to be made
             for i, shard in enumerate(shards):
                 self.shards[i].worker = shard.worker
+            for g, group in enumerate(groups):
+                for i in range(group.first_shard, group.last_shard):
+                    self.shards[i].group = g
         self.groups = <Group*> address(
             self.own(aligned_zeros((self.num_groups, sizeof(Group)), np.uint8)))
         self.parts = <Part*> address(
@@ -609,10 +613,8 @@ cdef class Engine:
 
     cdef await_groups(self, Py_ssize_t count, double timeout):
         """Return when so many of the groups under way are home; work meanwhile. See `recv`."""
-        cdef int64_t deadline = 0
+        cdef int64_t began = 0
         cdef bint arrived
-        if timeout >= 0:
-            deadline = atomic.now() + <int64_t> (timeout * 1e9)
         while True:
             with nogil:
                 arrived = self.wait(count)
@@ -621,7 +623,9 @@ cdef class Engine:
             if arrived:
                 return
             PyErr_CheckSignals()
-            if timeout >= 0 and atomic.now() > deadline:
+            if began == 0:                # after its own work and a nap: most calls need no clock
+                began = atomic.now()
+            elif timeout >= 0 and atomic.now() - began > <int64_t> (timeout * 1e9):
                 raise TimeoutError(f"no batch of {self.batch_size} environments was ready within "
                                    f"{timeout:g} s; it is still under way: call recv again, or "
                                    "close")
@@ -759,17 +763,17 @@ cdef class Engine:
         """Raise for the first fault in the last batch."""
         cdef Py_ssize_t i
         cdef Group* group
-        for i in range(self.groups_per_batch):
-            group = &self.groups[self.received[i]]
-            try:
+        try:
+            for i in range(self.groups_per_batch):
+                group = &self.groups[self.received[i]]
                 self.check_parts(self.part_of_shard[group.first_shard],
                                  self.part_of_shard[group.last_shard])
-            except BaseException as error:
-                stop = self.stop if self.workers is None else self.workers.stop
-                if self.workers is not None or not isinstance(error, ContractError):
-                    with contextlib.suppress(Exception):     # the first error is the one to tell
-                        stop(f"{error}".partition("\n")[0] or type(error).__name__)
-                raise
+        except BaseException as error:
+            stop = self.stop if self.workers is None else self.workers.stop
+            if self.workers is not None or not isinstance(error, ContractError):
+                with contextlib.suppress(Exception):     # the first error is the one to tell
+                    stop(f"{error}".partition("\n")[0] or type(error).__name__)
+            raise
 
     cdef check_parts(self, Py_ssize_t first, Py_ssize_t last):
         """Raise for the first fault in the parts [first, last)."""
@@ -898,7 +902,7 @@ cdef class Engine:
             for i in range(self.num_shards):
                 if self.claim((home + i) % self.num_shards):
                     worked = True
-                    self.ring_bell()
+                    self.ring_bell((home + i) % self.num_shards)
             if not worked:
                 rest(self.epoch, epoch, &self.helpers[index].asleep, spin_ns)
 
@@ -918,18 +922,21 @@ cdef class Engine:
                 self.next_own = i + 1 if i + 1 < self.last_own else self.first_own
                 if self.claim(i):
                     worked = True
-                    self.ring_bell()
+                    self.ring_bell(i)
                     if self.outbox >= 0:
                         return MAIL
             if not worked:
                 rest(&me.epoch, epoch, &me.asleep, self.spin_ns)
 
-    cdef void ring_bell(self) noexcept nogil:
-        """Wake the caller if it sleeps.
+    cdef void ring_bell(self, Py_ssize_t i) noexcept nogil:
+        """After shard i is home: wake the caller if it sleeps, and has something to wake for.
 
-        The shard's flag was written before we look at the bell, and the caller writes the bell
-        before it looks at the flags a last time: so either it sees the flag, or we see the bell.
+        That is mail, or a group that is home; who brings the last shard home sees that it is. The
+        shard's flag was written before we look at the bell, and the caller writes the bell before
+        it looks at the flags a last time: so either it sees the flag, or we see the bell.
         """
+        if self.outbox < 0 and not self.is_home(self.shards[i].group):
+            return
         if atomic.load_seq_cst(self.bell) and atomic.exchange_seq_cst(self.bell, 0):
             atomic.wake(self.bell, 1)
 

@@ -117,14 +117,18 @@ def claim(p: Program, shard: int, then: str, tells: bool = False) -> None:
     p.then(lambda m: m.update(worked=1))
 
 
-def ring_bell(p: Program) -> None:
-    p.do(lambda s, m: m.update(asleep=s["bell"]))
+def ring_bell(p: Program, group: list[int], tells: bool) -> None:
+    """`ring_bell`: only if the group is home, or there is mail. A flag that is CALLER stays so
+    until all of the group are, so that they can be read in one step."""
+    p.do(lambda s, m: m.update(asleep=int(
+        tells or all(s[f"flag{n}"] == CALLER for n in group))), "see home")
+    p.do(lambda s, m: m.update(asleep=s["bell"]) if m["asleep"] else None)
     p.do(lambda s, m: take(s, m, "bell"))
     p.wake("bell", "ring")
 
 
-def helper(name: str, shards: list[int], epoch: str, spoil: tuple[str, ...] = (),
-           tells: bool = False) -> Program:
+def helper(name: str, shards: list[int], epoch: str, groups: list[list[int]],
+           spoil: tuple[str, ...] = (), tells: bool = False) -> Program:
     """`help`, a thread's life, and `serve_process`, a worker process's: `epoch` and `shards` are
     everybody's or its own. `tells`: it has mail about every step, too much for the socket to hold.
     """
@@ -134,7 +138,7 @@ def helper(name: str, shards: list[int], epoch: str, spoil: tuple[str, ...] = ()
     p.then(lambda m: m.update(worked=0))
     for shard in shards:
         claim(p, shard, f"after {shard}", tells)
-        ring_bell(p)
+        ring_bell(p, next(group for group in groups if shard in group), tells)
         if tells:
             p.then(lambda m: m.update(told=m["told"] + 1))
             p.do(lambda s, m: WAIT if s["read"] < m["told"] else None)
@@ -263,30 +267,38 @@ def threads(spoil: tuple[str, ...] = (), helpers: int = 1) -> list[Program]:
     """Two shards, whoever is first."""
     names = [f"thread {i}" for i in range(helpers)]
     return [caller([[0, 1]], 1, {}, names, spoil),
-            *(helper(name, [i % 2, 1 - i % 2], "epoch", spoil) for i, name in enumerate(names))]
+            *(helper(name, [i % 2, 1 - i % 2], "epoch", [[0, 1]], spoil)
+              for i, name in enumerate(names))]
 
 
 def synchronous(spoil: tuple[str, ...] = ()) -> list[Program]:
     """One shard of the caller's, one of a process's."""
     return [caller([[0, 1]], 1, {1: "process 1"}, [], spoil),
-            helper("process 1", [1], "epoch process 1", spoil)]
+            helper("process 1", [1], "epoch process 1", [[0, 1]], spoil)]
 
 
 def staggered(spoil: tuple[str, ...] = ()) -> list[Program]:
     """Two groups, a process each; a batch is one of them."""
     return [caller([[0], [1]], 1, {0: "process 1", 1: "process 2"}, [], spoil,
                    rounds=(2, 1)),
-            helper("process 1", [0], "epoch process 1", spoil),
-            helper("process 2", [1], "epoch process 2", spoil)]
+            helper("process 1", [0], "epoch process 1", [[0], [1]], spoil),
+            helper("process 2", [1], "epoch process 2", [[0], [1]], spoil)]
 
 
 def letters(spoil: tuple[str, ...] = ()) -> list[Program]:
     """A process with two groups, both in a batch, and much to tell about each."""
     return [caller([[0], [1]], 2, {0: "process 1", 1: "process 1"}, [], spoil, tells=True),
-            helper("process 1", [0, 1], "epoch process 1", spoil, tells=True)]
+            helper("process 1", [0, 1], "epoch process 1", [[0], [1]], spoil, tells=True)]
 
 
-@pytest.mark.parametrize("model", [threads, synchronous, staggered, letters])
+def together(spoil: tuple[str, ...] = ()) -> list[Program]:
+    """One group, two processes: only who comes home last has to ring."""
+    return [caller([[0, 1]], 1, {0: "process 1", 1: "process 2"}, [], spoil, rounds=(1,)),
+            helper("process 1", [0], "epoch process 1", [[0, 1]], spoil),
+            helper("process 2", [1], "epoch process 2", [[0, 1]], spoil)]
+
+
+@pytest.mark.parametrize("model", [threads, synchronous, together, staggered, letters])
 def test_no_interleaving_goes_wrong(model):
     assert explore(model()) > 1000
 
@@ -304,6 +316,7 @@ def test_no_interleaving_goes_wrong(model):
     (synchronous, ("see epoch", "after the flags")),
     (synchronous, ("write bell", "count again")),
     (synchronous, ("ring",)),
+    (together, ("home", "see home")),                  # both look before either is home
     (staggered, ("write bell", "count again")),
     (letters, ("see mail",)),                          # sleeps while a worker waits to be heard
     (letters, ("announce",)),
