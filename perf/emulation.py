@@ -1,17 +1,19 @@
-"""Flattening and unflattening here, in pufferlib-core and in Gymnasium, same space, taking turns.
+"""Emulation here, in pufferlib-core and in Gymnasium: the same work, taking turns.
 
     python perf/emulation.py [--rounds N] [-o REPORT]
 
 One process, short bursts in turn: A B C, C B A, ... The space is that of the suite's benchmarks: a
 Dict of uint8 (11, 11), float32 (8,), a Discrete and a Tuple of two Boxes. pufferlib-core 3.0.23
 (``pip install --no-deps pufferlib-core==3.0.23``) and ours write the same bytes into the same kind
-of row, which is checked first; Gymnasium makes a float32 vector with the Discrete as one-hot.
+of row, which is checked first; Gymnasium makes a float32 vector with the Discrete as one-hot. Then
+CartPole-v1, stepped by us, by Gymnasium and by a bare loop.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import os
 import platform
 import statistics
@@ -23,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import gymnasium.vector
 import numpy as np
 from interleave import turns
 from run import seconds
 from suite import BATCH, mixed_space
 
+import pufferlib_cy
 from pufferlib_cy import SpaceTree
 
 BURST = 0.01                  # seconds that one measurement lasts at least
@@ -78,6 +82,28 @@ def unflattening() -> dict[str, Call]:
     }
 
 
+def stepping() -> dict[str, Call]:
+    """One step of BATCH environments of CartPole-v1, random actions."""
+    make = partial(gymnasium.make, "CartPole-v1")
+    envs = [make() for _ in range(BATCH)]
+    ours = pufferlib_cy.make("CartPole-v1", BATCH, backend="serial")
+    theirs = gymnasium.vector.SyncVectorEnv([make] * BATCH)
+    for seed, env in enumerate(envs):
+        env.reset(seed=seed)
+    ours.reset(seed=0)
+    theirs.reset(seed=0)
+    actions = itertools.cycle(np.random.default_rng(0).integers(0, 2, (100, BATCH)))
+
+    def bare() -> None:
+        for env, action in zip(envs, next(actions).tolist(), strict=True):
+            _, _, terminated, truncated, _ = env.step(action)
+            if terminated or truncated:
+                env.reset()
+
+    return {"a bare Python loop": bare, "make(..., backend=\"serial\")": lambda: ours.step(
+        next(actions)), "gymnasium SyncVectorEnv": lambda: theirs.step(next(actions))}
+
+
 def burst(call: Call, loops: int) -> float:
     """Seconds of CPU per call: other processes on a shared machine count less than in wall time."""
     start = time.thread_time()
@@ -115,13 +141,15 @@ def main() -> None:
     args = parser.parse_args()
     warnings.simplefilter("ignore", FutureWarning)      # pufferlib-core's, of torch
     lines = [
-        "# Emulation: flattening and unflattening a nested space", "",
+        "# Emulation: rows of nested spaces, and Python environments as rows", "",
         f"{datetime.date.today()}, Python {platform.python_version()}, NumPy {np.__version__}, "
         f"{os.cpu_count()} cores, {args.rounds} interleaved rounds of one process. "
         f"`{mixed_space()}`. CPU time, medians; the last column is the time over the first line's, "
         "per round: median (lowest - highest).", "",
         "## One sample into its row", "", *table(race(flattening(), args.rounds)), "",
-        f"## {BATCH} rows into views", "", *table(race(unflattening(), args.rounds)),
+        f"## {BATCH} rows into views", "", *table(race(unflattening(), args.rounds)), "",
+        f"## One step of {BATCH} environments of CartPole-v1", "",
+        *table(race(stepping(), args.rounds)),
     ]
     text = "\n".join(lines) + "\n"
     if args.output:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pyperf  # type: ignore[import-untyped]
 from gymnasium.spaces import Box, Dict, Discrete, Tuple
@@ -65,7 +66,8 @@ def benchmarks(pattern: str = "*") -> list[Benchmark]:
     suite.append(Benchmark(f"advantages/gae/{HORIZON}x{ROWS}", bench_gae, (HORIZON, ROWS), 1,
                            HORIZON * ROWS, "steps"))
     suite += [Benchmark("emulation/flatten", bench_flatten, (), SAMPLES, 1, "samples"),
-              Benchmark(f"emulation/unflatten/{BATCH}", bench_unflatten, (), SAMPLES, 1, "batches")]
+              Benchmark(f"emulation/unflatten/{BATCH}", bench_unflatten, (), SAMPLES, 1, "batches"),
+              Benchmark(f"emulation/step/{BATCH}", bench_adapter, (), 1, BATCH, "steps")]
     return [b for b in suite if fnmatch.fnmatch(b.name, pattern)]
 
 
@@ -199,6 +201,30 @@ def bench_unflatten(loops: int) -> float:
     for _ in range(loops * SAMPLES):
         unflatten(rows)
     return time.perf_counter() - start
+
+
+class Idle(gymnasium.Env[Any, Any]):
+    """An environment that does nothing: what remains of its step is the adapter."""
+
+    observation_space, action_space = Box(-1, 1, (4,)), Discrete(2)
+    outcome = np.zeros(4, np.float32), 1.0, False, False, {}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self.outcome[0], {}
+
+    def step(self, action: Any) -> Any:
+        return self.outcome
+
+
+def bench_adapter(loops: int) -> float:
+    """Seconds of ``loops`` steps of BATCH Gymnasium environments that do nothing, serially."""
+    with pufferlib_cy.make(Idle, BATCH, backend="serial") as vec:
+        vec.reset()
+        actions, step = np.zeros(BATCH, np.int64), vec.step
+        start = time.perf_counter()
+        for _ in range(loops):
+            step(actions)
+        return time.perf_counter() - start
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

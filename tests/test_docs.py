@@ -1,5 +1,5 @@
-"""The guide tells the truth: every console block is run, in order, as written, and every example at
-Python's prompt.
+"""The guide tells the truth: every console block is run, in order, as written, every example at
+Python's prompt, and every script.
 
 A ``cython`` block that begins with a docstring is the file that the docstring names.
 """
@@ -50,3 +50,16 @@ def test_examples_at_the_prompt(page):
     report: list[str] = []
     doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples, out=report.append)
     assert not report, "".join(report)
+
+
+SCRIPTS = [(page, code) for page in ("bridges", "vectorisation") for code in
+           re.findall(r"```python\n(.*?)```", (DOCS / f"{page}.md").read_text(), re.S)]
+
+
+@pytest.mark.parametrize(("page", "code"), SCRIPTS)
+def test_scripts(page, code):
+    """``python`` blocks of pages where each stands by itself."""
+    for module in ("stable_baselines3", "pettingzoo"):
+        if module in code:
+            pytest.importorskip(module)
+    exec(compile(code, page, "exec"), {})
