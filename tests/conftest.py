@@ -1,6 +1,7 @@
 """Fixtures for all tests: the test environments in ``native/``, built against the package."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,11 @@ import pytest
 from pufferlib_cy import _core, build
 
 NATIVE = Path(__file__).parent / "native"
+
+# A shell's background jobs ignore Ctrl-C, and so would all that they start: also the programs that
+# tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
