@@ -156,6 +156,7 @@ cdef struct Slice:
     size_t room_size
     uint64_t turns            # of loops, so far
     Rng* expected_rngs        # (count,)
+    const uint8_t* leaf_bytes  # (observation_size,) 0xFF where a leaf of the space lies, else 0
     Fault fault               # first fault found, and where
     Py_ssize_t fault_environment
     Py_ssize_t fault_agent
@@ -248,7 +249,7 @@ cdef void lend_room(Rows* rows) noexcept nogil
 cdef void check_step(Rows* rows, Mistake* mistake) noexcept nogil
 # For the engine, which may not be checked though an environment is: make the rooms of a slice; the
 # arrays that own them.
-cdef list make_rooms(Slice* slice)
+cdef list make_rooms(Slice* slice, SpaceTree tree)
 
 # ---- lanes: loops over environments that become vector instructions ------------------------------
 

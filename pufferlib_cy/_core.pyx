@@ -253,7 +253,7 @@ cdef size_t lay_out(const Slice* slice, Py_ssize_t e, Piece* pieces) noexcept no
     return end
 
 
-cdef list make_rooms(Slice* slice):
+cdef list make_rooms(Slice* slice, SpaceTree tree):
     cdef Piece[PIECES] pieces
     cdef int p
     slice.room_size = lay_out(slice, 0, pieces)
@@ -261,9 +261,14 @@ cdef list make_rooms(Slice* slice):
     for p in range(PIECES):
         rooms[:, pieces[p].offset:pieces[p].offset + pieces[p].room] = BLANK_VALUE
     expected_rngs = np.zeros((slice.count, 2), np.uint64)
+    leaf_bytes = np.zeros(slice.observation_size, np.uint8)
+    for leaf in tree.leaves:
+        size = leaf.dtype.itemsize * int(np.prod(leaf.shape, dtype=np.int64))
+        leaf_bytes[leaf.offset:leaf.offset + size] = 0xFF
+    slice.leaf_bytes = <const uint8_t*> address(leaf_bytes)
     slice.rooms = <char*> address(rooms)
     slice.expected_rngs = <Rng*> address(expected_rngs)
-    return [rooms, expected_rngs]
+    return [rooms, expected_rngs, leaf_bytes]
 
 
 cdef size_t lent_size(const Rows* rows, const Piece* piece, int p) noexcept nogil:
@@ -331,6 +336,7 @@ cdef void check_step(Rows* rows, Mistake* mistake) noexcept nogil:
     cdef char* room = room_of_turn(slice, False)
     cdef char* other = room_of_turn(slice, True)
     cdef char* lent
+    cdef size_t i
     cdef int p
     if rows._next == 0:                   # before the first turn
         memcpy(slice.expected_rngs, slice.rngs, slice.count * sizeof(Rng))
@@ -357,6 +363,9 @@ cdef void check_step(Rows* rows, Mistake* mistake) noexcept nogil:
         if not is_filled(other + pieces[p].offset, watched, BLANK_VALUE):
             record_fault(rows, STALE_POINTER, 0)
             memset(other + pieces[p].offset, BLANK_VALUE, watched)
+        if p == LENT_OBSERVATIONS:        # an author writes fields: the padding is still blank
+            for i in range(size):
+                lent[i] &= slice.leaf_bytes[i % slice.observation_size]
         if size:
             memcpy(pieces[p].home, lent, size)
         memset(lent, BLANK_VALUE, watched)

@@ -418,7 +418,7 @@ cdef class Engine:
             slice.stats = <double*> address(self.stats) + begin * slice.num_stats
             slice.first = env_first
             slice.lengths = part.lengths
-            self.owners += make_rooms(slice)
+            self.owners += make_rooms(slice, env.space_tree)
 
     cdef attach_rows(self, arrays):
         """Make the arrays the rings, in the order of RING_NAMES; None for absent action masks."""

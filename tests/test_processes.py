@@ -558,7 +558,7 @@ def test_a_copy_of_the_caller_does_not_end_its_workers():
 def strike(dice):
     """Kill one or two of the worker processes there are, once there are some, at any moment."""
     count, number = dice.choice([1, 1, 2]), dice.choice(
-        [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+        [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1])
 
     def kill(*_):
         children = psutil.Process().children()
