@@ -11,7 +11,6 @@ CartPole-v1, stepped by us, by Gymnasium and by a bare loop.
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import itertools
 import os
@@ -21,13 +20,13 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 import gymnasium.vector
 import numpy as np
 from interleave import turns
+from reporting import parser_of, publish, spread
 from run import seconds
 from suite import BATCH, mixed_space
 
@@ -129,16 +128,12 @@ def table(times: dict[str, list[float]]) -> list[str]:
     lines = ["| call | time | times the first |", "| --- | ---: | ---: |"]
     for name, values in times.items():
         ratios = [b / a for a, b in zip(first, values, strict=True)]
-        lines.append(f"| {name} | {seconds(statistics.median(values))} | "
-                     f"{statistics.median(ratios):.1f} ({min(ratios):.1f} - {max(ratios):.1f}) |")
+        lines.append(f"| {name} | {seconds(statistics.median(values))} | {spread(ratios, 1)} |")
     return lines
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("-o", "--output", type=Path, metavar="REPORT")
-    args = parser.parse_args()
+    args = parser_of(__doc__, rounds=30).parse_args()
     warnings.simplefilter("ignore", FutureWarning)      # pufferlib-core's, of torch
     lines = [
         "# Emulation: rows of nested spaces, and Python environments as rows", "",
@@ -151,10 +146,7 @@ def main() -> None:
         f"## One step of {BATCH} environments of CartPole-v1", "",
         *table(race(stepping(), args.rounds)),
     ]
-    text = "\n".join(lines) + "\n"
-    if args.output:
-        args.output.write_text(text)
-    print(text)
+    publish("\n".join(lines) + "\n", args.output)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ more than one core, and all processes sleep while one is measured.
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import importlib
 import os
@@ -19,11 +18,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from interleave import Ratios, Worker, serve, turns
+from reporting import parser_of, publish
 
 NUM_ENVS = 4096
 ROTATION = 64                 # arrays of actions, or actions, that take turns
@@ -137,16 +136,12 @@ def report(results: dict[str, dict[str, list[float]]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=12, help="at least 8 (default: 12)")
+    parser = parser_of(__doc__, rounds=12)
     parser.add_argument("--only", choices=PAIRS, help="one environment")
-    parser.add_argument("-o", "--output", type=Path, metavar="REPORT")
     args = parser.parse_args()
     text = report({name: race(name, args.rounds)
                    for name in ([args.only] if args.only else PAIRS)})
-    if args.output:
-        args.output.write_text(text)
-    print(text)
+    publish(text, args.output)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ actions. The report has the ratios, outside over inside.
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import importlib
 import os
@@ -30,6 +29,7 @@ from typing import Any
 
 import numpy as np
 from interleave import Ratios, Worker, serve, turns
+from reporting import parser_of, publish
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "puffer_maze"
@@ -141,15 +141,10 @@ def report(results: dict[str, list[dict[str, float]]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("-o", "--output", type=Path, metavar="REPORT")
-    args = parser.parse_args()
+    args = parser_of(__doc__, rounds=11).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         text = report(race(install(Path(folder), COMPARED), args.rounds))
-    if args.output:
-        args.output.write_text(text)
-    print(text)
+    publish(text, args.output)
 
 
 if __name__ == "__main__":

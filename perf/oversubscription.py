@@ -11,7 +11,6 @@ nobody has taken. Of the stranger the backend cannot know.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import datetime
 import os
@@ -20,10 +19,10 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import suite
 from interleave import Worker, serve, turns
+from reporting import parser_of, publish, spread
 
 BURST = 0.05          # seconds that one measurement lasts about
 SIZES = (1024, 4096)
@@ -83,21 +82,14 @@ def report(rounds: int) -> str:
                         ratios = [pair[1] / pair[0] for pair in speeds]
                         lines.append(
                             f"| {env} | {size} | {cores} | {busy} | {threads} | {one:.3g} | "
-                            f"{statistics.median(ratios):.2f} "
-                            f"({min(ratios):.2f} - {max(ratios):.2f}) |")
+                            f"{spread(ratios, 2)} |")
                         print(lines[-1], file=sys.stderr)
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("-o", "--output", type=Path, metavar="REPORT")
-    args = parser.parse_args()
-    text = report(args.rounds)
-    if args.output:
-        args.output.write_text(text)
-    print(text)
+    args = parser_of(__doc__, rounds=15).parse_args()
+    publish(report(args.rounds), args.output)
 
 
 if __name__ == "__main__":

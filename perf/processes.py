@@ -10,7 +10,6 @@ work has a heavy tail and the caller computes between the batches, as a learner 
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import functools
 import os
@@ -19,12 +18,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 from interleave import turns
+from reporting import parser_of, publish, spread
 
 import pufferlib_cy
 
@@ -113,8 +112,7 @@ def compare(one: Callable[[int], None], other: Callable[[int], None],
 
 
 def row(what: str, seconds: float, ratios: list[float]) -> str:
-    line = (f"| {what} | {seconds * 1e6:.0f} | {statistics.median(ratios):.2f} "
-            f"({min(ratios):.2f} - {max(ratios):.2f}) |")
+    line = f"| {what} | {seconds * 1e6:.0f} | {spread(ratios, 2)} |"
     print(line, file=sys.stderr)
     return line
 
@@ -167,14 +165,8 @@ def report(rounds: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("-o", "--output", type=Path, metavar="REPORT")
-    args = parser.parse_args()
-    text = report(args.rounds)
-    if args.output:
-        args.output.write_text(text)
-    print(text)
+    args = parser_of(__doc__, rounds=15).parse_args()
+    publish(report(args.rounds), args.output)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ core does not count. The report says where their rules differ.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import datetime
 import importlib
@@ -40,6 +39,7 @@ from typing import Any
 
 import numpy as np
 from interleave import Worker, serve, turns
+from reporting import parser_of, publish, spread
 
 AGENTS = 4096
 WARM_UP = 32                  # steps before the first measurement
@@ -168,8 +168,7 @@ def report(results: dict[str, dict[str, list[float]]]) -> str:
     for name, speeds in results.items():
         ratios = [a / b for a, b in zip(*(speeds[side] for side in SIDES), strict=True)]
         own, theirs = (statistics.median(speeds[side]) / 1e6 for side in SIDES)
-        lines.append(f"| {name} | {own:.3g} | {theirs:.3g} | {statistics.median(ratios):.2f} "
-                     f"({min(ratios):.2f} - {max(ratios):.2f}) |")
+        lines.append(f"| {name} | {own:.3g} | {theirs:.3g} | {spread(ratios, 2)} |")
     lines += ["", "Where the rules differ:", ""]
     lines += [f"* {name}: {GAMES[name].difference}" for name in results]
     return "\n".join(lines) + "\n"
@@ -198,7 +197,7 @@ def compile_bindings() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__, rounds=9)
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--pufferlib-python", metavar="PYTHON",
                       help="an interpreter that can import pufferlib 3.0")
@@ -207,17 +206,13 @@ def main() -> None:
     parser.add_argument("--games", nargs="+", choices=GAMES, default=list(GAMES))
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)),
                         help="the core that everything runs on (default: the last)")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("-o", "--output", type=Path, metavar="REPORT")
     args = parser.parse_args()
     if args.compile:
         compile_bindings()
         return
     os.sched_setaffinity(0, {args.core})       # the children inherit it
     text = report({name: race(name, args.pufferlib_python, args.rounds) for name in args.games})
-    if args.output:
-        args.output.write_text(text)
-    print(text)
+    publish(text, args.output)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ threads wait for each other at every operation: on a busy machine they can be ma
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import itertools
 import os
@@ -22,6 +21,7 @@ import time
 from pathlib import Path
 
 import torch
+from reporting import parser_of, publish
 
 from pufferlib_cy.train import TrainConfig, TrainSummary, load_config, train
 from pufferlib_cy.train.report import PHASES
@@ -63,10 +63,8 @@ def measure(config: TrainConfig) -> TrainSummary:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each")
+    parser = parser_of(__doc__, rounds=5)
     parser.add_argument("--steps", type=int, default=1_000_000, help="of one training run")
-    parser.add_argument("-o", "--output", type=Path, help="write the report there too")
     args = parser.parse_args()
 
     base = dataclasses.replace(
@@ -105,10 +103,7 @@ def main() -> None:
             f"{config.torch_threads} | {sps / 1e3:.0f}k | "
             + " | ".join(f"{share:.0%}" for share in shares)
             + f" | {flops / 1e9:.0f} | {flops / peak:.0%} |")
-    report = "\n".join(lines) + "\n"
-    print(report, end="")
-    if args.output:
-        args.output.write_text(report, encoding="utf-8")
+    publish("\n".join(lines) + "\n", args.output)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ next-step mode), which is what EnvPool and Gymnasium do, so that "steps" means t
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import importlib
 import os
@@ -24,11 +23,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from interleave import Worker, serve, turns
+from reporting import parser_of, publish, spread
 
 NUM_ENVS = 1024
 ROTATION = 64                 # action arrays that take turns
@@ -117,18 +116,15 @@ def report(speeds: dict[str, list[float]]) -> str:
     ]
     for name, values in speeds.items():
         ratios = [a / b for a, b in zip(speeds[FIRST], values, strict=True)]
-        ratio = (f"{statistics.median(ratios):.1f} ({min(ratios):.1f} - {max(ratios):.1f})"
-                 if "4096" not in name else "")
+        ratio = spread(ratios, 1) if "4096" not in name else ""
         lines.append(f"| {name} | {statistics.median(values) / 1e6:.3g} | {ratio} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__, rounds=9)
     parser.add_argument("--envpool-python", default=sys.executable, metavar="PYTHON",
                         help="an interpreter that can import envpool (default: this one)")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("-o", "--output", type=Path, metavar="REPORT")
     args = parser.parse_args()
     workers: dict[str, Worker] = {}
     try:
@@ -139,9 +135,7 @@ def main() -> None:
     finally:
         for worker in workers.values():
             worker.close()
-    if args.output:
-        args.output.write_text(text)
-    print(text)
+    publish(text, args.output)
 
 
 if __name__ == "__main__":

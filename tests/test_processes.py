@@ -23,7 +23,12 @@ from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, Res
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_vector import GAMES, actions_for, rollout
+from test_vector import (
+    GAMES,
+    actions_for,
+    assert_staggered_episodes_are_serial,
+    rollout,
+)
 from toys import Nested, Village
 
 from pufferlib_cy import ContractError, EnvError, WorkerDied, make, processes
@@ -128,32 +133,11 @@ def test_disabled_autoreset_and_reset_masks():
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_staggered_batches_give_the_same_episodes(data):
-    """Any E, W and B: each environment goes through the same rows as in a serial vector."""
+    """Any E, W and B."""
     E = data.draw(st.integers(1, 12), label="num_envs")
     B = data.draw(st.integers(1, E), label="batch_size")
     W = data.draw(st.integers(1, 4), label="num_workers")
-    steps = 30
-    actions = np.random.default_rng(E).integers(0, 5, (steps, E))
-    kwargs = dict(env_kwargs={"size": 3})
-    with make("squared", E, backend="serial", **kwargs) as vec:
-        expected = [(vec.reset(seed=5)[0].copy(), np.zeros(E))]
-        for action in actions:
-            observations, rewards, *_ = vec.step(action)
-            expected.append((observations.copy(), rewards.copy()))
-    with forked("squared", E, num_workers=W, batch_size=B, **kwargs) as vec:
-        for _ in range(2):                                # the second reset cuts off what is out
-            vec.async_reset(seed=5)
-            count = np.zeros(E, int)
-            while count.max() < steps:
-                batch = vec.recv()
-                assert len(batch.env_ids) == B == len(set(batch.env_ids))
-                for row, e in enumerate(batch.env_ids):
-                    observations, rewards = expected[count[e]]
-                    np.testing.assert_array_equal(batch.observations[row], observations[e])
-                    assert batch.rewards[row] == rewards[e]
-                vec.send(np.array([actions[count[e]][e] for e in batch.env_ids]))
-                count[batch.env_ids] += 1
-            vec.recv()
+    assert_staggered_episodes_are_serial(functools.partial(forked, num_workers=W), E, B)
 
 
 def test_saved_states_move_between_backends(native):
