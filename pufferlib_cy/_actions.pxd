@@ -3,6 +3,8 @@
 from cpython.buffer cimport Py_buffer
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uintptr_t
 
+from pufferlib_cy._spaces cimport ActionTree
+
 cdef struct Span:
     # Consecutive rows.
     Py_ssize_t first, count
@@ -15,9 +17,8 @@ cdef inline void* address(array) except NULL:
 
 cdef class ActionRows:
     # The actions of N rows as environments read them: checked, and of one type.
-    cdef readonly object space                   # of one row
     cdef readonly Py_ssize_t agents_per_env      # A, to name environments in messages
-    cdef object discrete_space, continuous_space  # its parts; None where there is none
+    cdef object discrete_space, continuous_space  # of one row
     cdef readonly object discrete                # int32 (N, heads) or None
     cdef readonly object continuous              # float32 (N, values) or None
     cdef size_t heads, values                    # per row; both in a hybrid space
@@ -31,9 +32,6 @@ cdef class ActionRows:
 
     # Keep an array alive; its address.
     cdef void* own(self, array) except NULL
-    # Allocate the rows of each part.
-    cdef make_discrete(self, space, Py_ssize_t num_rows, array)
-    cdef make_continuous(self, space, Py_ssize_t num_rows, array)
     # Check `actions`, one row for each row of the spans in turn, and write them there; of a hybrid
     # space a pair, discrete first. Rows that are not `live`, (N,), are ignored. Raises
     # InvalidAction naming the first bad row.

@@ -1,18 +1,16 @@
 """Types of the action rows; the docstrings are in ``_actions.pyx``."""
 
-from typing import Any, final
+from typing import final
 
 import numpy as np
-from gymnasium.spaces import Space
 from numpy.typing import NDArray
+
+from pufferlib_cy._spaces import ActionTree
 
 @final
 class ActionRows:
-    def __init__(self, space: Space[Any], num_rows: int, agents_per_env: int,
-                 discrete: NDArray[np.int32] | None = None,
-                 continuous: NDArray[np.float32] | None = None) -> None: ...
-    @property
-    def space(self) -> Space[Any]: ...
+    def __init__(self, tree: ActionTree, agents_per_env: int, discrete: NDArray[np.int32] | None,
+                 continuous: NDArray[np.float32] | None) -> None: ...
     @property
     def agents_per_env(self) -> int: ...
     @property

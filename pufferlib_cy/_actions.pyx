@@ -13,9 +13,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 import numpy as np
 from gymnasium.error import InvalidAction
-from gymnasium.spaces import Box, Discrete, Tuple
+from gymnasium.spaces import Tuple
 
-from pufferlib_cy.arrays import aligned_zeros, describe
+from pufferlib_cy.arrays import describe
 
 cdef enum:
     GOOD = -1                 # every live row is in the space
@@ -33,50 +33,30 @@ cdef as_array(actions, str name):
 
 @cython.final
 cdef class ActionRows:
-    """The actions of `num_rows` rows of a Discrete, MultiDiscrete or Box, or a Tuple of the latter
-    two: what `ActionTree.flat_space` can be.
+    """The actions of N rows of the spaces that `tree.flat_space` can be.
 
-    They are kept in the arrays `discrete` or `continuous` where these are given.
+    They are kept in `discrete`, int32 (N, heads), and `continuous`, float32 (N, values); None where
+    there are none. Raises ValueError for actions too large for the fast checks of int32.
     """
 
-    def __init__(self, space, Py_ssize_t num_rows, Py_ssize_t agents_per_env, discrete=None,
-                 continuous=None):
-        self.space = space
+    def __init__(self, ActionTree tree, Py_ssize_t agents_per_env, discrete, continuous):
+        space = tree.flat_space
         self.agents_per_env = agents_per_env
         self.owners = []
-        if isinstance(space, Tuple):
-            discrete_space, continuous_space = space.spaces
-            self.make_discrete(discrete_space, num_rows, discrete)
-            self.make_continuous(continuous_space, num_rows, continuous)
-        elif isinstance(space, Box):
-            self.make_continuous(space, num_rows, continuous)
-        else:
-            self.make_discrete(space, num_rows, discrete)
-
-    cdef make_discrete(self, space, Py_ssize_t num_rows, array):
-        starts, sizes = (np.atleast_1d(numbers).ravel().astype(np.int64) for numbers in (
-            space.start, space.n if isinstance(space, Discrete) else space.nvec))
-        if (starts + sizes).max() > INT_MAX or starts.min() < -INT_MAX:
-            raise ValueError(f"actions are int32, too narrow for {space}")
-        self.heads = len(sizes)
-        self.discrete_space = space
-        self.discrete = (aligned_zeros((num_rows, self.heads), np.int32) if array is None
-                         else array)
-        self.discrete_rows = <int32_t*> address(self.discrete)
-        self.starts = <const int32_t*> self.own(starts.astype(np.int32))
-        self.sizes = <const uint32_t*> self.own(sizes.astype(np.uint32))
-
-    cdef make_continuous(self, space, Py_ssize_t num_rows, array):
-        self.values = int(np.prod(space.shape, dtype=np.int64))
-        self.continuous_space = space
-        self.continuous = (aligned_zeros((num_rows, self.values), np.float32) if array is None
-                           else array)
-        self.continuous_rows = <float*> address(self.continuous)
-        with np.errstate(over="ignore"):      # what float32 cannot hold is unbounded in it
-            lows, highs = (np.ascontiguousarray(bound, np.float32)
-                           for bound in (space.low, space.high))
-        self.lows = <const float*> self.own(lows)
-        self.highs = <const float*> self.own(highs)
+        self.heads, self.values = tree.heads, tree.values
+        self.discrete_space, self.continuous_space = (
+            space.spaces if isinstance(space, Tuple) else (space, space))
+        self.discrete, self.continuous = discrete, continuous
+        if self.heads:
+            if (tree.starts + tree.sizes).max() > INT_MAX or tree.starts.min() < -INT_MAX:
+                raise ValueError(f"actions are int32, too narrow for {self.discrete_space}")
+            self.discrete_rows = <int32_t*> address(discrete)
+            self.starts = <const int32_t*> self.own(tree.starts.astype(np.int32))
+            self.sizes = <const uint32_t*> self.own(tree.sizes.astype(np.uint32))
+        if self.values:
+            self.continuous_rows = <float*> address(continuous)
+            self.lows = <const float*> self.own(tree.lows)
+            self.highs = <const float*> self.own(tree.highs)
 
     cdef void* own(self, array) except NULL:
         """Keep the array alive; its address."""

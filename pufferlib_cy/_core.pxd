@@ -272,6 +272,7 @@ cdef class NativeEnv:
     cdef readonly bint masks_given               # some action mask may have other than ones
     cdef Py_ssize_t num_infos                    # how many `take_infos` would give
     cdef readonly tuple stat_names               # statistics of the environment's own
+    cdef readonly bint lanes                     # states are one array per field
     cdef readonly size_t state_size              # bytes
     cdef readonly Py_ssize_t num_envs            # E; 0 until a vector environment takes it
     # (E, state_size), zeroed once; owned below. With `next_lanes` in a layout of the author's.

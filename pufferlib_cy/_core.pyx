@@ -70,6 +70,7 @@ cdef class NativeEnv:
     action_masks: True if the environment says which discrete actions are legal.
     observation_size: ``sizeof`` of the struct that an author writes nested observations into; it
         is compared with the space's. 0: there is none.
+    lanes: the states are laid out as one array per field, for `next_lanes`.
     stats: names of statistics of its own. `rows.stats` holds their values in the running episode;
         ``episode_stats`` gives their means over environments' episodes.
 
@@ -78,7 +79,7 @@ cdef class NativeEnv:
 
     def __init__(self, observation_space, action_space, size_t state_size,
                  Py_ssize_t agents_per_env=1, bint action_masks=False, stats=(),
-                 Py_ssize_t observation_size=0):
+                 Py_ssize_t observation_size=0, bint lanes=False):
         kind = type(self).__name__
         try:
             self.space_tree = SpaceTree(observation_space)
@@ -100,6 +101,7 @@ cdef class NativeEnv:
         if len({*stats, *taken}) != len(stats) + len(taken):
             raise ValueError(f"{kind}: statistics have names of their own, each once, not {stats}")
         self.stat_names = tuple(stats)
+        self.lanes = lanes
         self.agents_per_env = agents_per_env
         self.action_choices = choices if action_masks else 0
         self.masks_given = action_masks
@@ -138,6 +140,23 @@ cdef class NativeEnv:
         """Of one agent, as the environment declares it; ``action_tree.flat_space`` is that of a
         row."""
         return self.action_tree.space
+
+    @property
+    def kind(self):
+        """What has to be equal in all environments of a vector, by name."""
+        return {"observation space": self.observation_space, "action space": self.action_space,
+                "agents per environment": self.agents_per_env,
+                "action mask entries": self.action_choices, "statistics": self.stat_names}
+
+    def check_kind(self, kind):
+        """Raise ValueError if another environment's `kind` is not this one's."""
+        own = self.kind
+        differing = [name for name in own if own[name] != kind[name]]
+        if differing:
+            raise ValueError(
+                "environments of one vector have equal spaces, agents and statistics, but "
+                + "; ".join(f"{name} {own[name]} stands beside {kind[name]}"
+                            for name in differing))
 
     def seed(self, seeds):
         """Start the random streams anew: E integers in [0, 2**64), None where one is to go on."""

@@ -16,7 +16,6 @@ import numpy as np
 
 from pufferlib_cy.arrays import aligned_zeros, describe
 from pufferlib_cy.emulation import check_agent
-from pufferlib_cy.spaces import SpaceError
 
 cdef enum:
     FULL_CHECKS = 2           # calls whose observations are checked in full: a reset and a step
@@ -297,8 +296,12 @@ cdef class ParallelEnvs(PythonEnvs):
         """`write`, with the agent named where the observation is wrong."""
         try:
             self.write(rows, slot, observation, info)
-        except (SpaceError, ValueError) as error:
+        except ValueError as error:
             raise type(error)(f"agent {agent!r}: {error}") from error
+
+    @property
+    def kind(self):
+        return {**super().kind, "agents": tuple(self.fixed)}
 
     cdef Py_ssize_t slot_of(self, Rows* rows, Py_ssize_t i, agent) except -1:
         cdef Py_ssize_t slot

@@ -134,7 +134,7 @@ def layout(NativeEnv env, Py_ssize_t num_envs, Py_ssize_t num_shards, Py_ssize_t
 
     They begin as zeros, on cache lines. Rings, which have the names in RING_NAMES, have one slot.
     """
-    cdef ActionRows actions = ActionRows(env.action_tree.flat_space, 1, 1)
+    heads, values = env.action_tree.heads, env.action_tree.values
     space, E, N = env.space_tree.flat_space, num_envs, num_envs * env.agents_per_env
     arrays = {
         "observations": ((1, N, *space.shape), space.dtype), "masks": ((1, N), np.bool_),
@@ -147,15 +147,14 @@ def layout(NativeEnv env, Py_ssize_t num_envs, Py_ssize_t num_shards, Py_ssize_t
         "ended": ((E,), np.bool_), "chosen": ((E,), np.bool_),
         "shards": ((num_shards, sizeof(Shard)), np.uint8),
         "helpers": ((num_helpers, sizeof(Helper)), np.uint8),
-        "exact_rewards": ((E, env.agents_per_env), np.float64),
         "words": ((3, CACHE_LINE // sizeof(uint32_t)), np.uint32),
     }
     if env.action_choices:
         arrays["action_masks"] = ((1, N, env.action_choices), np.bool_)
-    if actions.heads:
-        arrays["discrete"] = ((N, actions.heads), np.int32)
-    if actions.values:
-        arrays["continuous"] = ((N, actions.values), np.float32)
+    if heads:
+        arrays["discrete"] = ((N, heads), np.int32)
+    if values:
+        arrays["continuous"] = ((N, values), np.float32)
     return arrays
 
 
@@ -275,16 +274,8 @@ cdef class Engine:
         self.autoreset = <Autoreset> autoreset
         for env, count in zip(envs, counts):
             env.allocate(count)
-            if (env.observation_space != first.observation_space
-                    or env.action_space != first.action_space
-                    or env.agents_per_env != first.agents_per_env
-                    or env.action_choices != first.action_choices
-                    or env.stat_names != first.stat_names):
-                raise ValueError(
-                    "environments of one vector have equal spaces and numbers of agents, but "
-                    f"{env.observation_space}, {env.action_space}, {env.agents_per_env} stands "
-                    f"beside {first.observation_space}, {first.action_space}, "
-                    f"{first.agents_per_env}")
+            if env is not first:
+                env.check_kind(first.kind)
         groups, shards = divide(self.num_envs, batch_size, helpers + 1, firsts)
         if share is None:
             arrays = {name: aligned_zeros(shape, dtype) for name, (shape, dtype)
@@ -325,9 +316,8 @@ cdef class Engine:
 
     cdef make_rows(self, NativeEnv env, arrays):
         """All arrays with rows first, and the pointers to them."""
-        self.action_rows = ActionRows(env.action_tree.flat_space, self.num_agents,
-                                      self.agents_per_env, arrays.get("discrete"),
-                                      arrays.get("continuous"))
+        self.action_rows = ActionRows(env.action_tree, self.agents_per_env,
+                                      arrays.get("discrete"), arrays.get("continuous"))
         self.attach_rows([arrays.get(name) for name in RING_NAMES])
         self.final_observations = arrays["final_observations"]
         self.live = arrays["live"]
@@ -463,8 +453,10 @@ cdef class Engine:
                     f"{name}: expected a C-contiguous, writable {own.dtype} array of shape (slots, "
                     f"{', '.join(map(str, own.shape[1:]))}), got {describe(array)}")
             rows[RING_NAMES.index(name)] = array
-            if name == "observations":
-                array[...] = 0        # padding of nested observations is never written
+        if self.workers is not None:
+            self.workers.attach(arrays)   # raises for memory that they do not share
+        if "observations" in arrays:
+            arrays["observations"][...] = 0   # padding of nested ones is never written
         self.attach_rows(rows)
         self.attached = True
         self.phase = FRESH
@@ -553,8 +545,6 @@ cdef class Engine:
         """Begin a new episode where `selected`, bool (E,), is True; the others stay as they are."""
         cdef Py_ssize_t g
         self.check_open()
-        if self.phase == FRESH:
-            raise ResetNeeded("the first reset is of all environments: leave out reset_mask")
         if self.phase == SENT or self.num_out:
             raise AlreadyPendingCallError("reset while a batch is under way: call recv first",
                                           "reset")
@@ -744,7 +734,8 @@ cdef class Engine:
                 closing.callback(env.close)
             self.closed = True
 
-    cdef check_open(self):
+    def check_open(self):
+        """Raise ClosedEnvironmentError, with the reason, after `refuse` or `stop`."""
         if atomic.load_acquire(self.stopping):
             because = f" (since {self.reason})" if self.reason else ""
             raise ClosedEnvironmentError(

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pufferlib_cy.arrays import describe
+
 Infos = dict[str, Any]
 
 
@@ -34,7 +36,13 @@ def _add(infos: Infos, info: Mapping[Any, Any], environment: int, num_envs: int)
         else:
             if key not in infos:
                 infos[key] = _column(value, num_envs)
-            infos[key][environment] = value
+            try:
+                infos[key][environment] = value
+            except (TypeError, ValueError) as error:
+                raise type(error)(
+                    f"infos: {key!r} of environment {environment} is {describe(value)}, but an "
+                    f"environment before it gave {infos[key].dtype} of shape "
+                    f"{infos[key].shape[1:]}: {error}") from error
         infos.setdefault(f"_{key}", np.zeros(num_envs, np.bool_))[environment] = True
 
 

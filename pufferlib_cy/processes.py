@@ -43,6 +43,7 @@ from pufferlib_cy._engine import Engine, watch_parent
 from pufferlib_cy.arrays import CACHE_LINE
 
 CONTEXTS = ("spawn", "fork")
+START_SECONDS = 60.0          # for a worker to make its environments
 LEAVE_SECONDS = 0.4           # for workers that were asked to end, before they are terminated,
 TERMINATE_SECONDS = 0.2       # and then before they are killed
 POLL_SECONDS = 0.05           # between two looks at the workers while waiting for an answer
@@ -73,12 +74,15 @@ class WorkerTraceback(Exception):  # noqa: N818
 
 def nbytes(layout: Layout) -> int:
     """Bytes that `place` needs."""
-    return sum(-(-_size(shape, dtype) // CACHE_LINE) * CACHE_LINE
-               for shape, dtype in layout.values())
+    return sum(_whole_lines(_size(shape, dtype)) for shape, dtype in layout.values())
 
 
 def _size(shape: Sequence[int], dtype: DTypeLike) -> int:
     return int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+
+
+def _whole_lines(size: int) -> int:
+    return -(-size // CACHE_LINE) * CACHE_LINE
 
 
 def allocate(size: int) -> int:
@@ -109,7 +113,7 @@ def place(descriptor: int, layout: Layout) -> dict[str, NDArray[Any]]:
         size = _size(shape, dtype)
         raw = np.frombuffer(memory, np.uint8, size, offset)
         arrays[name] = raw.view(np.dtype(dtype)).reshape(shape)
-        offset += -(-size // CACHE_LINE) * CACHE_LINE
+        offset += _whole_lines(size)
     return arrays
 
 
@@ -172,13 +176,7 @@ class Job:
     batch_size: int
     autoreset: int
     cores: int
-    kind: tuple[Any, ...]             # what `kind_of` gives for the caller's environments
-
-
-def kind_of(env: NativeEnv) -> tuple[Any, ...]:
-    """What has to be equal in all environments of a vector."""
-    return (env.observation_space, env.action_space, env.agents_per_env, env.action_choices,
-            env.stat_names)
+    kind: Mapping[str, Any]           # `NativeEnv.kind` of the caller's environments
 
 
 # ---- the worker's side ---------------------------------------------------------------------------
@@ -191,15 +189,13 @@ class _Worker:
         self.connection = connection
         environments, counts = job.construct(*job.firsts[job.worker:job.worker + 2])
         for env in environments:
-            if kind_of(env) != job.kind:
-                raise ValueError("environments of one vector have equal spaces and numbers of "
-                                 f"agents, but {kind_of(env)} stands beside {job.kind}")
+            env.check_kind(job.kind)
         share = Share(job.worker, job.firsts, place(descriptor, job.layout))
         os.close(descriptor)
         self.engine = Engine(environments, counts, helpers=0, batch_size=job.batch_size,
                              autoreset=job.autoreset, cores=job.cores, share=share)
         share_rewards(self.engine, share)
-        self.allocated: list[NDArray[Any]] = []
+        self.allocated: dict[int, NDArray[Any]] = {}   # by the number that the caller gave
 
     def serve(self) -> None:
         """Step, answer and tell, until asked to leave."""
@@ -211,17 +207,19 @@ class _Worker:
             name, arguments = pickle.loads(self.connection.recv_bytes())
             if name == "leave":
                 return
-            answer: tuple[Any, ...]
             try:
-                answer = ("answer", getattr(self, name)(*arguments))
+                letter = cloudpickle.dumps(("answer", getattr(self, name)(*arguments)))
             except Exception as error:
-                answer = ("refusal", *portable(error))
-            self.connection.send_bytes(cloudpickle.dumps(answer))
+                letter = cloudpickle.dumps(("refusal", *portable(error)))
+            self.connection.send_bytes(letter)
 
     def tell(self, shard: int) -> None:
         """Mail about a shard."""
         try:
-            letter = cloudpickle.dumps(("infos", shard, self.engine.news_of(shard)))
+            infos = self.engine.news_of(shard)
+            letter = _dumps(("infos", shard, infos),
+                            "infos: one cannot be sent from its worker process (leave it out by a "
+                            'wrapper, or use backend="serial")')
         except BaseException as error:
             letter = cloudpickle.dumps(("error", *portable(error)))
         self.connection.send_bytes(letter)
@@ -234,13 +232,18 @@ class _Worker:
             self.engine.seed(seeds)
         self.engine.prepare(options, selected)
 
-    def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+    def allocate(self, number: int, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         descriptor = recv_handle(self.connection)
-        self.allocated.append(place(descriptor, {"rows": (shape, dtype)})["rows"])
-        os.close(descriptor)
+        try:
+            self.allocated[number] = place(descriptor, {"rows": (shape, dtype)})["rows"]
+        finally:
+            os.close(descriptor)
 
     def attach(self, numbers: Mapping[str, int]) -> None:
         self.engine.follow({name: self.allocated[i] for name, i in numbers.items()})
+
+    def state_sizes(self) -> list[int]:
+        return state_sizes(self.engine.envs)
 
     def states(self) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
         return states_of(self.engine.envs)
@@ -251,14 +254,8 @@ class _Worker:
     def draw(self, how: str, environment: int, observation: NDArray[Any]) -> Any:
         return draw(self.engine.envs, how, environment, observation)
 
-    def call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-        return call(self.engine.envs, name, args, kwargs)
-
-    def get_attr(self, name: str) -> list[Any]:
-        return get_attr(self.engine.envs, name)
-
-    def set_attr(self, name: str, values: Sequence[Any]) -> None:
-        set_attr(self.engine.envs, name, values)
+    def apply(self, do: Callable[..., Any], each: Sequence[tuple[Any, ...] | None]) -> list[Any]:
+        return apply(self.engine.envs, do, each)
 
 
 def portable(error: BaseException) -> tuple[BaseException, BaseException | None, str]:
@@ -318,32 +315,53 @@ def _python(envs: Sequence[NativeEnv]) -> list[Any]:
             for env in each.envs[:each.num_envs]]
 
 
-def call(envs: Sequence[NativeEnv], name: str, args: Sequence[Any],
-         kwargs: Mapping[str, Any]) -> list[Any]:
-    """Of every Python environment, what its method returns, or its attribute."""
-    return [value(*args, **kwargs) if callable(value) else value for value in get_attr(envs, name)]
+def apply(envs: Sequence[NativeEnv], do: Callable[..., Any],
+          each: Sequence[tuple[Any, ...] | None]) -> list[Any]:
+    """What ``do(env, *arguments)`` gives for every Python environment, each with its own arguments;
+    those whose arguments are None are left out."""
+    return [do(env, *arguments) for env, arguments in zip(_python(envs), each, strict=True)
+            if arguments is not None]
 
 
-def get_attr(envs: Sequence[NativeEnv], name: str) -> list[Any]:
-    """An attribute of every Python environment, or of what it wraps."""
-    return [env.get_wrapper_attr(name) if isinstance(env, gymnasium.Env) else getattr(env, name)
-            for env in _python(envs)]
+def get_attr(env: Any, name: str) -> Any:
+    """An attribute of a Python environment, or of what it wraps."""
+    return env.get_wrapper_attr(name) if isinstance(env, gymnasium.Env) else getattr(env, name)
 
 
-def set_attr(envs: Sequence[NativeEnv], name: str, values: Sequence[Any]) -> None:
-    """Set an attribute of the Python environments, where it is defined, to the first values."""
-    for env, value in zip(_python(envs), values, strict=False):
-        if isinstance(env, gymnasium.Env):
-            env.set_wrapper_attr(name, value)
-        else:
-            setattr(env, name, value)
+def set_attr(env: Any, name: str, value: Any) -> None:
+    """Set an attribute of a Python environment, where it is defined."""
+    if isinstance(env, gymnasium.Env):
+        env.set_wrapper_attr(name, value)
+    else:
+        setattr(env, name, value)
+
+
+def invoke(env: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What a method of a Python environment, or of what it wraps, returns."""
+    return get_attr(env, name)(*args, **kwargs)
+
+
+def is_wrapped(env: Any, wrapper_class: type) -> bool:
+    """Whether a Python environment is in such a wrapper."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, wrapper_class):
+            return True
+        env = env.env
+    return False
+
+
+def call(env: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What a method of a Python environment returns; or its attribute, if it is no method."""
+    value = get_attr(env, name)
+    return value(*args, **kwargs) if callable(value) else value
 
 
 def close_python(envs: Sequence[NativeEnv]) -> None:
     """Close those that no engine will close."""
     for env in envs:
         if isinstance(env, PythonEnvs):
-            env.close()
+            with contextlib.suppress(Exception):     # the error that led here is the one to tell
+                env.close()
 
 
 def share_rewards(engine: Engine, share: Share) -> None:
@@ -353,6 +371,12 @@ def share_rewards(engine: Engine, share: Share) -> None:
         if isinstance(env, PythonEnvs):
             env.use_exact_rewards(share.arrays["exact_rewards"][first:first + env.num_envs])
             first += env.num_envs
+
+
+def state_sizes(envs: Sequence[NativeEnv]) -> list[int]:
+    """Bytes of each environment's state; of those in lanes, of each NativeEnv's."""
+    return [size for env in envs for size in (
+        [env.state_array.size] if env.lanes else [env.state_size] * env.num_envs)]
 
 
 def states_of(envs: Sequence[NativeEnv]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
@@ -464,17 +488,20 @@ class Workers:
         self._connections: list[Connection] = []
         self._read = [0] * (len(job.firsts) - 2)       # mail read, per worker
         self._infos: dict[int, list[Any]] = {}         # by shard, see `Engine.take_infos`
-        self._allocated: dict[int, tuple[int, NDArray[Any]]] = {}     # by address
+        self._allocated: dict[int, tuple[int, NDArray[Any]]] = {}     # (number, rows) by address
+        self._allocations = 0
         try:
             for worker in range(1, len(job.firsts) - 1):
                 self._start(replace(job, worker=worker), descriptor, context)
             if context == "spawn":
                 for worker, connection in enumerate(self._connections, 1):
-                    letter = _dumps(replace(job, worker=worker))
+                    letter = _dumps(replace(job, worker=worker),
+                                    "env: what makes the environments cannot be sent to a worker "
+                                    'process, with context="spawn"')
                     with self._unbroken(worker):
                         connection.send_bytes(letter)
             for worker in range(1, len(self._connections) + 1):
-                self._answer(worker)
+                self._answer(worker, START_SECONDS)
         except BaseException:
             self.stop()
             raise
@@ -509,11 +536,15 @@ class Workers:
         """Ask all workers at once, each with its own arguments."""
         for worker, own in enumerate(arguments, 1):
             self._send(worker, name, own)
-        return [self._answer(worker) for worker in range(1, len(arguments) + 1)]
+        # All are read before one is looked at: what a refusal left unread would answer what is
+        # asked next.
+        replies = [self._reply(worker) for worker in range(1, len(arguments) + 1)]
+        return [self._value(worker, *reply) for worker, reply in enumerate(replies, 1)]
 
     def _send(self, worker: int, name: str, arguments: tuple[Any, ...],
               handle: int | None = None) -> None:
-        letter = cloudpickle.dumps((name, arguments))
+        self.engine.check_open()
+        letter = _dumps((name, arguments), f"{name}: arguments cannot be sent to a worker process")
         with self._unbroken(worker):
             self.engine.announce(worker)
             self._connections[worker - 1].send_bytes(letter)
@@ -521,15 +552,22 @@ class Workers:
                 send_handle(self._connections[worker - 1], handle,
                             self._processes[worker - 1].pid)
 
-    def _answer(self, worker: int) -> Any:
-        """Wait for a worker's answer; mail that comes before it is read."""
+    def _answer(self, worker: int, patience: float = 0.0) -> Any:
+        """Wait for a worker's answer and return it; raise a refusal."""
+        return self._value(worker, *self._reply(worker, patience))
+
+    def _reply(self, worker: int, patience: float = 0.0) -> tuple[str, list[Any]]:
+        """Wait for a worker's answer or refusal; mail that comes before it is read."""
         while True:
-            kind, *content = self._receive(worker)
-            if kind == "answer":
-                return content[0]
-            if kind == "refusal":
-                raise self._told(worker, *content)
+            kind, *content = self._receive(worker, patience)
+            if kind in ("answer", "refusal"):
+                return kind, content
             self._file(worker, kind, content)
+
+    def _value(self, worker: int, kind: str, content: list[Any]) -> Any:
+        if kind == "refusal":
+            raise self._told(worker, *content)
+        return content[0]
 
     def read(self) -> None:
         """Read all mail that is announced."""
@@ -556,15 +594,16 @@ class Workers:
         """Infos of steps that nobody received."""
         self._infos.clear()
 
-    def _receive(self, worker: int) -> Any:
-        """The worker's next message, when it comes."""
-        connection, deadline = self._connections[worker - 1], time.monotonic() + self.timeout
+    def _receive(self, worker: int, patience: float = 0.0) -> Any:
+        """The worker's next message, within `timeout` or `patience`, whichever is longer."""
+        connection, limit = self._connections[worker - 1], max(self.timeout, patience)
+        deadline = time.monotonic() + limit
         with self._unbroken(worker):
             while not connection.poll(POLL_SECONDS):
                 self._check_alive()
                 if time.monotonic() > deadline:
                     self._fail(TimeoutError(f"{self._name(worker)} did not answer within "
-                                            f"{self.timeout:g} s"))
+                                            f"{limit:g} s"))
             return pickle.loads(connection.recv_bytes())
 
     @contextlib.contextmanager
@@ -572,6 +611,8 @@ class Workers:
         """Half a message is worse than none: if it is all that was sent or read, end everything."""
         try:
             yield
+        except TimeoutError:           # an OSError too, but `_fail`'s: everything is ended
+            raise
         except (OSError, EOFError):
             self._check_alive(LEAVE_SECONDS)
             self._fail(WorkerDied(f"{self._name(worker)} has closed its connection"))
@@ -647,13 +688,14 @@ class Workers:
         """An array of zeros that all workers see."""
         layout = {"rows": (shape, dtype)}
         descriptor = allocate(nbytes(layout))
+        self._allocations += 1
         try:
             rows = place(descriptor, layout)["rows"]
             for worker in range(1, len(self) + 1):
-                self.ask(worker, "allocate", shape, dtype, handle=descriptor)
+                self.ask(worker, "allocate", self._allocations, shape, dtype, handle=descriptor)
         finally:
             os.close(descriptor)
-        self._allocated[rows.ctypes.data] = len(self._allocated), rows
+        self._allocated[rows.ctypes.data] = self._allocations, rows
         return rows
 
     def attach(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -668,12 +710,12 @@ class Workers:
         self.ask_all("attach", [(numbers,)] * len(self))
 
 
-def _dumps(job: Job) -> bytes:
+def _dumps(thing: Any, complaint: str) -> bytes:
+    """Something of the user's as bytes; a TypeError with the complaint if that cannot be."""
     try:
-        letter: bytes = cloudpickle.dumps(job)
+        letter: bytes = cloudpickle.dumps(thing)
     except Exception as error:
-        raise TypeError("env: what makes the environments cannot be sent to a worker process, "
-                        f"with context=\"spawn\": {error}") from error
+        raise TypeError(f"{complaint}: {error}") from error
     return letter
 
 

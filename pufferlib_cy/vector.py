@@ -8,6 +8,7 @@ bytes for the same seed. Python environments come in through `pufferlib_cy.emula
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import os
@@ -37,6 +38,7 @@ from pufferlib_cy.shards import divide, owners
 
 AUTORESET_MODES = ("same_step", "next_step", "disabled")
 BACKENDS = ("auto", "serial", "threads", "processes")
+RNG_BYTES = 16                # of an environment's random stream
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,8 @@ class VectorEnv:
         elif seed is not None:
             raise ValueError("reset: a seed is for full resets; leave out seed or reset_mask")
         else:
-            self._engine.recall(self.timeout)
-            self._prepare(None, options, selected)
-            self._engine.reset_some(selected, self.timeout)
-        return (self._given(_slot(self._observations, self._engine.steps)),
-                self._infos() if self._python else {})
+            self._reset_some(selected, None, options)
+        return self._given(self._shown()), self._infos() if self._python else {}
 
     def step(self, actions: ArrayLike) -> tuple[
             NDArray[Any], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], Infos]:
@@ -150,12 +149,9 @@ class VectorEnv:
             if self._python:
                 self._results[4].update(self._infos())
             return self._results
-        k = self._engine.steps
-        return (self._given(_slot(self._observations, k)),
-                self._given(_slot(self._rewards, k - 1)),
-                self._given(_slot(self._terminations, k - 1)),
-                self._given(_slot(self._truncations, k - 1)),
-                self._infos() if self._python else {})
+        rewards, terminations, truncations = self._outcomes()
+        return (self._given(self._shown()), self._given(rewards), self._given(terminations),
+                self._given(truncations), self._infos() if self._python else {})
 
     @property
     def masks(self) -> NDArray[np.bool_]:
@@ -212,7 +208,7 @@ class VectorEnv:
         can be asked for again.
         """
         self._engine.recv(self.timeout if timeout is None else timeout)
-        A = self.agents_per_env
+        A, masked = self.agents_per_env, self._engine.masks_given
         parts: list[list[NDArray[Any]]] = []
         ids = []
         for first, last, k in self._engine.batch():
@@ -222,13 +218,13 @@ class VectorEnv:
                 [_slot(ring, k)[rows] for ring in (self._observations, self._masks)]
                 + [_slot(ring, k - 1)[rows] for ring in (self._rewards, self._terminations,
                                                          self._truncations)]
-                + ([_slot(self._action_masks, k)[rows]] if self._engine.masks_given else []))
+                + ([_slot(self._action_masks, k)[rows]] if masked else []))
         join = np.concatenate if len(ids) > 1 else lambda views: self._given(views[0])
         columns: list[NDArray[Any]] = [join(column) for column in zip(*parts, strict=True)]
         env_ids = join(ids)
         observations, masks, rewards, terminations, truncations = columns[:5]
         return Batch(observations, rewards, terminations, truncations, masks,
-                     columns[5] if self._engine.masks_given else None, env_ids,
+                     columns[5] if masked else None, env_ids,
                      self._infos(env_ids) if self._python else {})
 
     def send(self, actions: ArrayLike) -> None:
@@ -294,8 +290,9 @@ class VectorEnv:
     def _draw(self, how: str, environment: int) -> Any:
         if not 0 <= environment < self.num_envs:
             raise IndexError(f"environment {environment} of {self.num_envs}")
-        observation = _slot(self._observations, self._engine.steps)[
-            environment * self.agents_per_env]                     # of its first agent
+        observation = self._shown()[environment * self.agents_per_env]   # of its first agent
+        if self._python:
+            self._engine.check_open()
         return self._draw_where_it_lives(how, environment, np.asarray(observation))
 
     def _draw_where_it_lives(self, how: str, environment: int, observation: NDArray[Any]) -> Any:
@@ -308,6 +305,7 @@ class VectorEnv:
         """
         self._require_idle("save_state")
         state = {name: array.copy() for name, array in self._state_arrays().items()}
+        state["state_sizes"] = np.array(self._state_sizes())
         state["states"], state["rngs"] = self._states()
         return state
 
@@ -315,17 +313,28 @@ class VectorEnv:
         """Go on from what `save_state` gave."""
         self._require_idle("load_state")
         arrays = self._state_arrays()
-        states, rngs = self._states()
-        for name, here in {**arrays, "states": states, "rngs": rngs}.items():
-            there = state.get(name)
-            if there is None or there.shape != here.shape:
+        sizes = self._state_sizes()
+        shapes = {name: array.shape for name, array in arrays.items()}
+        shapes |= {"state_sizes": (len(sizes),), "states": (sum(sizes),),
+                   "rngs": (self.num_envs, 2)}
+        for name in {*shapes, *state}:
+            there, here = state.get(name), shapes.get(name)
+            if there is None or there.shape != here:
                 raise ValueError(
                     f"load_state: {name} is {None if there is None else there.shape} there and "
-                    f"{here.shape} here: the state is of a vector environment with other "
-                    "environments, arguments or numbers")
+                    f"{here} here: the state is of a vector environment with other environments, "
+                    "arguments or numbers")
+        if state["state_sizes"].tolist() != sizes:
+            raise ValueError("load_state: the states have other sizes, or lie otherwise in lanes: "
+                             "the state is of a vector environment that was made with other "
+                             "environments, arguments or numbers")
         for name, array in arrays.items():
             array[...] = state[name]
         self._set_states(state["states"], state["rngs"])
+
+    def _state_sizes(self) -> list[int]:
+        """Bytes of each environment's state; in lanes, of all that lie together."""
+        return processes.state_sizes(self._engine.envs)
 
     def _states(self) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
         return processes.states_of(self._engine.envs)
@@ -344,7 +353,7 @@ class VectorEnv:
         if self.batch_size != self.num_envs:
             raise ValueError("save_state and load_state are for synchronous vector environments "
                              f"(batch_size == num_envs), not batch_size={self.batch_size}")
-        arrays = {"observations": _slot(self._observations, engine.steps),
+        arrays = {"observations": self._shown(),
                   "masks": _slot(self._masks, engine.steps),
                   "final_observations": engine.final_observations, "live": engine.live,
                   "ended": engine.ended, "returns": engine.returns, "lengths": engine.lengths,
@@ -368,12 +377,12 @@ class VectorEnv:
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Of every Python environment: what its method `name` returns, or its attribute `name`."""
         self._require_python("call")
-        return tuple(self._call(name, args, kwargs))
+        return tuple(self._apply(processes.call, [(name, args, kwargs)] * self.num_envs))
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """The attribute `name` of every Python environment, or of what it wraps."""
         self._require_python("get_attr")
-        return tuple(self._get_attr(name))
+        return tuple(self._apply(processes.get_attr, [(name,)] * self.num_envs))
 
     def set_attr(self, name: str, values: Any) -> None:
         """Set the attribute `name`, where it is defined: a list or tuple has a value for each
@@ -384,22 +393,20 @@ class VectorEnv:
         if len(each) != self.num_envs:
             raise ValueError("set_attr: expected one value or one per environment "
                              f"({self.num_envs}), got {len(each)}")
-        self._set_attr(name, each)
+        self._apply(processes.set_attr, [(name, value) for value in each])
 
     def _require_python(self, call: str) -> None:
         self._require_idle(call)
         if not self._python:
             raise ValueError(f"{call}: native environments are rows of C structs and have no "
                              "attributes of their own")
+        self._engine.check_open()
 
-    def _call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-        return processes.call(self._engine.envs, name, args, kwargs)
-
-    def _get_attr(self, name: str) -> list[Any]:
-        return processes.get_attr(self._engine.envs, name)
-
-    def _set_attr(self, name: str, each: Sequence[Any]) -> None:
-        processes.set_attr(self._engine.envs, name, each)
+    def _apply(self, do: Callable[..., Any],
+               each: Sequence[tuple[Any, ...] | None]) -> list[Any]:
+        """What ``do(env, *arguments)`` gives for every Python environment, where it lives; (E,)
+        arguments, None where it is to be left out."""
+        return processes.apply(self._engine.envs, do, each)
 
     @property
     def bytes_per_env(self) -> float:
@@ -407,8 +414,9 @@ class VectorEnv:
         engine = self._engine
         arrays = [*engine.rows, engine.action_rows.discrete, engine.action_rows.continuous,
                   engine.live, engine.final_observations, engine.returns, engine.lengths,
-                  engine.finished, engine.stats, engine.ended, engine.selection, *self._states()]
-        return sum(int(a.nbytes) for a in arrays if a is not None) / self.num_envs
+                  engine.finished, engine.stats, engine.ended, engine.selection]
+        rows = sum(int(a.nbytes) for a in arrays if a is not None)
+        return (rows + sum(self._state_sizes())) / self.num_envs + RNG_BYTES
 
     def close(self) -> None:
         """Stop helper threads and worker processes. Further use raises ClosedEnvironmentError;
@@ -443,6 +451,24 @@ class VectorEnv:
     def _given(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Rows as the user gets them: a view, or a copy where the constructor was told so."""
         return rows.copy() if self._copy else rows
+
+    def _shown(self) -> NDArray[Any]:
+        """The observations as they stand, not a copy."""
+        return _slot(self._observations, self._engine.steps)
+
+    def _outcomes(self) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Rewards, terminations and truncations of the last step, not copies."""
+        k = self._engine.steps - 1
+        return _slot(self._rewards, k), _slot(self._terminations, k), _slot(self._truncations, k)
+
+    def _reset_some(self, selected: NDArray[np.bool_], seeds: Sequence[int | None] | None,
+                    options: Mapping[str, Any] | None) -> None:
+        """Reset the selected environments, bool (E,); seeds and options as for `_prepare`."""
+        self._engine.recall(self.timeout)
+        if self._engine.fresh:
+            raise ResetNeeded("the first reset is of all environments: leave out reset_mask")
+        self._prepare(seeds, options, selected)
+        self._engine.reset_some(selected, self.timeout)
 
     def _require_synchronous(self, call: str) -> None:
         if self.batch_size != self.num_envs:
@@ -536,40 +562,39 @@ class Processes(VectorEnv):
         environments, counts = construct(0, max(1, firsts[1]))
         if not firsts[1]:
             counts = [0]                  # one was made, to be looked at
+        first = environments[0]
         try:
             _, shards = divide(num_envs, batch_size, 1, firsts)
-            shared = layout(environments[0], num_envs, len(shards), len(firsts) - 2)
+            shared = layout(first, num_envs, len(shards), len(firsts) - 2)
+            if isinstance(first, PythonEnvs):
+                shared["exact_rewards"] = (num_envs, first.agents_per_env), np.float64
             descriptor = processes.allocate(processes.nbytes(shared))
+            try:
+                share = processes.Share(0, firsts, processes.place(descriptor, shared))
+                super().__init__(environments, counts, num_workers=num_workers,
+                                 batch_size=batch_size, autoreset=autoreset, seed=seed,
+                                 timeout=timeout, copy=copy, share=share)
+                processes.share_rewards(self._engine, share)
+                self._exact_rewards = share.arrays.get("exact_rewards")
+                job = processes.Job(0, firsts, shared, construct, batch_size,
+                                    AUTORESET_MODES.index(autoreset), available_cores(),
+                                    first.kind)
+                self._workers = processes.Workers(self._engine, job, descriptor, context, timeout)
+            finally:
+                os.close(descriptor)
         except BaseException:
             processes.close_python(environments)
             raise
-        try:
-            share = processes.Share(0, firsts, processes.place(descriptor, shared))
-            super().__init__(environments, counts, num_workers=num_workers, batch_size=batch_size,
-                             autoreset=autoreset, seed=seed, timeout=timeout, copy=copy,
-                             share=share)
-            processes.share_rewards(self._engine, share)
-            self._exact_rewards: NDArray[np.float64] = share.arrays["exact_rewards"]
-            job = processes.Job(0, firsts, shared, construct, batch_size,
-                                AUTORESET_MODES.index(autoreset), available_cores(),
-                                processes.kind_of(environments[0]))
-            self._workers = processes.Workers(self._engine, job, descriptor, context, timeout)
-        finally:
-            os.close(descriptor)
         self._finalizer.detach()
         self._finalizer = weakref.finalize(self, self._workers.stop)
         self._firsts = firsts
 
     @property
     def exact_rewards(self) -> NDArray[np.float64] | None:
-        return self._exact_rewards if self._python else None
+        return self._exact_rewards
 
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
         return self._workers.allocate(tuple(shape), dtype)
-
-    def attach(self, **rows: NDArray[Any]) -> None:
-        super().attach(**rows)
-        self._workers.attach(rows)
 
     def _prepare(self, seeds: Sequence[int | None] | None, options: Mapping[str, Any] | None,
                  selected: NDArray[np.bool_] | None) -> None:
@@ -585,25 +610,21 @@ class Processes(VectorEnv):
                 return self._workers.ask(worker, "draw", how, environment - first, observation)
         return super()._draw_where_it_lives(how, environment, observation)
 
-    def _call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-        own = super()._call(name, args, kwargs)
-        return sum(self._ask_all("call", name, args, kwargs), own)
-
-    def _get_attr(self, name: str) -> list[Any]:
-        own = super()._get_attr(name)
-        return sum(self._ask_all("get_attr", name), own)
-
-    def _set_attr(self, name: str, each: Sequence[Any]) -> None:
-        super()._set_attr(name, each)
-        self._workers.ask_all("set_attr", [(name, each[first:last])
-                                           for first, last in self._ranges()])
+    def _apply(self, do: Callable[..., Any],
+               each: Sequence[tuple[Any, ...] | None]) -> list[Any]:
+        own = super()._apply(do, each[:self._firsts[1]])
+        return sum(self._workers.ask_all("apply", [(do, each[first:last])
+                                                   for first, last in self._ranges()]), own)
 
     def _states(self) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
         states, rngs = zip(super()._states(), *self._ask_all("states"), strict=True)
         return np.concatenate(states), np.concatenate(rngs)
 
+    def _state_sizes(self) -> list[int]:
+        return sum(self._ask_all("state_sizes"), super()._state_sizes())
+
     def _set_states(self, states: NDArray[np.uint8], rngs: NDArray[np.uint64]) -> None:
-        sizes = [part.size for part, _ in self._ask_all("states")]
+        sizes = [sum(own) for own in self._ask_all("state_sizes")]
         ends = np.cumsum([len(states) - sum(sizes), *sizes])
         super()._set_states(states, rngs)
         self._workers.ask_all("set_states", [
@@ -685,6 +706,7 @@ def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[...
     if context not in processes.CONTEXTS:
         raise ValueError(f"context: {context!r} is not one of {', '.join(processes.CONTEXTS)}")
     workers = None if num_workers is None else _count("num_workers", num_workers)
+    agents = None if max_agents is None else _count("max_agents", max_agents)
     if backend == "auto":
         most = available_cores() if workers is None else workers
         workers = max(1, min(most, E // MIN_ENVS_PER_WORKER)) if _is_native(kind) else 1
@@ -696,9 +718,11 @@ def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[...
         workers = 1
     elif workers is None:
         workers = available_cores()
-    # A native class is found again by its name: that of a .pyx cannot be sent to a process.
-    source = env if isinstance(env, str) and _is_native(kind) else kind
-    construct = partial(_construct, source, E, env_kwargs, max_agents)
+    # Processes find a native class again by its name: that of a .pyx cannot be sent to them.
+    source: str | Kind = kind
+    if backend == "processes" and isinstance(env, str) and _is_native(kind):
+        source = env
+    construct = partial(_construct, source, E, env_kwargs, agents)
     if backend == "processes":
         return Processes(construct, E, num_workers=workers, batch_size=B, autoreset=autoreset,
                          seed=seed, timeout=timeout, copy=copy, context=context)
@@ -807,7 +831,8 @@ def _construct_python(kind: Any, num_envs: int, env_kwargs: Any, max_agents: int
         return (ParallelEnvs if blueprint.parallel else GymnasiumEnvs)(envs, blueprint)
     except BaseException:
         for env in envs:
-            env.close()
+            with contextlib.suppress(Exception):     # the first error is the one to tell
+                env.close()
         raise
 
 

@@ -373,6 +373,42 @@ def test_environments_that_cannot_be_one_vector():
         pufferlib_cy.make(Nested, max_agents=2)
 
 
+class Unwilling(Nested):
+    def close(self):
+        raise RuntimeError("close failed")
+
+
+def test_the_first_error_is_the_one_told():
+    def broken():
+        raise ValueError("cannot make the second")
+
+    kept = []
+
+    def keep():
+        kept.append(Nested())
+        return kept[-1]
+
+    with pytest.raises(ValueError, match="cannot make the second"):
+        pufferlib_cy.make([Unwilling, keep, broken])
+    assert kept[0].closed
+
+
+@pytest.mark.parametrize(("bad", "error"), [(0, ValueError), (-1, ValueError), ("3", TypeError)])
+def test_max_agents_is_a_count(bad, error):
+    with pytest.raises(error, match="max_agents: expected"):
+        pufferlib_cy.make(partial(Village, TIMETABLE), max_agents=bad)
+
+
+def test_infos_of_different_types_are_named():
+    class Shapes(Nested):
+        def info(self):
+            return {"size": np.zeros(self.length)}
+
+    with (pufferlib_cy.make([partial(Shapes, 3), partial(Shapes, 4)]) as vec,
+          pytest.raises(ValueError, match=r"infos: 'size' of environment 1 .*\(4,\).*\(3,\)")):
+        vec.reset(seed=0)
+
+
 def test_an_action_that_is_not_in_the_space_steps_nothing():
     with pufferlib_cy.make(Nested, 2) as vec:
         with pytest.raises(ResetNeeded):

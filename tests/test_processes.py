@@ -140,6 +140,20 @@ def test_staggered_batches_give_the_same_episodes(data):
     assert_staggered_episodes_are_serial(functools.partial(forked, num_workers=W), E, B)
 
 
+def test_states_in_lanes_stay_where_they_are():
+    """They are one array per field and NativeEnv: not to be cut as structs are."""
+    with make("cartpole_fast", 7) as slow, forked("cartpole_fast", 7, num_workers=3) as vec:
+        for each in (slow, vec):
+            each.reset(seed=0)
+        with pytest.raises(ValueError, match="load_state: state_sizes"):
+            vec.load_state(slow.save_state())
+        state = vec.save_state()
+        expected = [rows.copy() for rows in vec.step(np.zeros(7, int))[:4]]
+        vec.load_state(state)
+        for before, after in zip(expected, vec.step(np.zeros(7, int))[:4], strict=True):
+            np.testing.assert_array_equal(before, after)
+
+
 def test_saved_states_move_between_backends(native):
     env = native["crowd"].Crowd
     with make(env, 7) as slow, forked(env, 7, num_workers=3) as vec:
@@ -171,8 +185,15 @@ def test_rows_in_shared_storage(native):
             observations=vec.allocate((T + 1, N, 3), np.float32),
             action_masks=vec.allocate((T + 1, N, 5), bool),
             rewards=vec.allocate((T, N), np.float32), terminations=vec.allocate((T, N), bool))
+        storage["observations"][:] = 7.0
         with pytest.raises(ValueError, match=r"rewards: .* vec\.allocate"):
-            vec.attach(rewards=np.zeros((T, N), np.float32))
+            vec.attach(observations=storage["observations"], rewards=np.zeros((T, N), np.float32))
+        assert (storage["observations"] == 7.0).all()
+        actions = np.zeros((N, 2), int)
+        vec.reset(seed=2)
+        plain.reset(seed=2)
+        for expected, got in zip(plain.step(actions)[:4], vec.step(actions)[:4], strict=True):
+            np.testing.assert_array_equal(got, expected)      # refused: nothing has changed
         vec.attach(**storage)
         vec.reset(seed=2)
         plain.reset(seed=2)
@@ -315,6 +336,65 @@ def test_attributes_and_methods():
         with pytest.raises(AlreadyPendingCallError):
             vec.get_attr("length")
         vec.recv()
+
+
+def test_a_refusal_of_one_worker_answers_nothing_else():
+    with forked(Nested, 4, num_workers=2, batch_size=2) as vec:
+        vec.async_reset(seed=0)
+        vec.recv()
+        for _ in range(2):
+            with pytest.raises(AttributeError, match="no_such"):
+                vec.call("no_such")
+            assert vec.call("length") == (4,) * 4
+        assert vec.call("t") == (0,) * 4
+
+
+class Locked(Nested):
+    """Has, and where it is told so says, what cannot be sent."""
+
+    def __init__(self, tell=False):
+        super().__init__()
+        self.lock, self.tell = threading.Lock(), tell
+
+    def info(self):
+        return {"lock": self.lock} if self.tell else {}
+
+
+def test_what_cannot_be_sent_is_named():
+    with forked(Locked, 4, num_workers=2) as vec:
+        vec.reset(seed=0)
+        for _ in range(2):
+            with pytest.raises(TypeError, match="lock"):
+                vec.get_attr("lock")
+        assert vec.get_attr("length") == (4,) * 4             # the worker lives on
+    with (forked(functools.partial(Locked, tell=True), 2, num_workers=2) as vec,
+          pytest.raises(TypeError, match=r"infos: .* wrapper.*backend=\"serial\".*lock")):
+        vec.reset(seed=0)
+
+
+def test_a_closed_vector_says_so():
+    for make_closed in (functools.partial(make, backend="serial"),
+                        functools.partial(forked, num_workers=2)):
+        vec = make_closed(Nested, 2)
+        vec.reset(seed=0)
+        vec.close()
+        for use in (vec.ansi, vec.render, lambda v=vec: v.call("length"),
+                    lambda v=vec: v.set_attr("length", 3), lambda v=vec: v.get_attr("length")):
+            with pytest.raises(ClosedEnvironmentError):
+                use()
+    vec = forked("squared", 2, num_workers=2)
+    vec.close()
+    with pytest.raises(ClosedEnvironmentError):
+        vec.allocate((3,), np.float32)
+
+
+def test_agents_in_another_order_are_refused():
+    timetable = {"a_0": (0, 3, "terminated"), "b_1": (0, 6, "truncated")}
+    other = dict(reversed(timetable.items()))
+    factories = [functools.partial(Village, table) for table in (timetable, other)]
+    for make_either in (make, functools.partial(forked, num_workers=2)):
+        with pytest.raises(ValueError, match=r"equal spaces.*'a_0', 'b_1'"):
+            make_either(factories)
 
 
 class Chatty(Nested):

@@ -653,7 +653,9 @@ HYBRID = Tuple((Discrete(3), Dict(steer=Box(-1, 1, (2,)), gear=Discrete(4, start
 
 def make_rows(space, num_rows, agents=1):
     tree = ActionTree(space)
-    return tree, ActionRows(tree.flat_space, num_rows, agents), np.ones(num_rows, np.uint8)
+    rows = ActionRows(tree, agents, np.zeros((num_rows, tree.heads), np.int32),
+                      np.zeros((num_rows, tree.values), np.float32))
+    return tree, rows, np.ones(num_rows, np.uint8)
 
 
 @pytest.mark.parametrize("space", ACTIONS.values(), ids=ACTIONS)

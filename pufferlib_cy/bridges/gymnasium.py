@@ -30,6 +30,7 @@ from pufferlib_cy.bridges import nested
 from pufferlib_cy.emulation import Blueprint
 from pufferlib_cy.infos import Infos, gather
 from pufferlib_cy.vector import Serial, Threads, VectorEnv, available_cores, make
+from pufferlib_cy.viewers import TURNS_PER_SECOND
 
 MODES = {AutoresetMode.SAME_STEP: "same_step", AutoresetMode.NEXT_STEP: "next_step",
          AutoresetMode.DISABLED: "disabled"}
@@ -56,13 +57,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         self.info_layout = info_layout
         self.num_envs = vec.num_envs
         self.autoreset_mode = next(mode for mode, name in MODES.items() if name == vec.autoreset)
-        if vec._python:
-            self.metadata = dict(vec.get_attr("metadata")[0])
-            self.render_mode = vec.get_attr("render_mode")[0]
-        else:
-            nested.check_render_mode(render_mode)
-            self.metadata = nested.native_metadata(vec)
-            self.render_mode = render_mode
+        self.metadata, self.render_mode = nested.looks(vec, render_mode)
         self.metadata["autoreset_mode"] = self.autoreset_mode
         self.single_observation_space = vec.env_observation_space
         self.single_action_space = vec.env_action_space
@@ -97,8 +92,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
             return self.vec.call("render")
         if self.render_mode is None:
             return None
-        draw = self.vec.render if self.render_mode == "rgb_array" else self.vec.ansi
-        return tuple(draw(i) for i in range(self.num_envs))
+        return tuple(nested.draw(self.vec, self.render_mode, i) for i in range(self.num_envs))
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Of every environment: what its method `name` returns, or its attribute `name`."""
@@ -121,7 +115,6 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
 
     def _send_reset(self, seed: int | Sequence[int | None] | None,
                     options: dict[str, Any] | None) -> None:
-        engine = self.vec._engine
         if options is None or "reset_mask" not in options:
             self.vec.async_reset(seed=seed, options=options)
             return
@@ -129,9 +122,8 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         seeds = None if seed is None else self.vec._seeds(seed)
         if seeds is not None:
             seeds = [s if chosen else None for s, chosen in zip(seeds, mask, strict=True)]
-        self.vec._prepare(
-            seeds, {key: value for key, value in options.items() if key != "reset_mask"}, mask)
-        engine.reset_some(mask, self.vec.timeout)
+        self.vec._reset_some(
+            mask, seeds, {key: value for key, value in options.items() if key != "reset_mask"})
 
     def _recv_reset(self, timeout: float | None = None) -> tuple[Any, Any]:
         if self.vec._engine.pending:                 # a reset of some is home already
@@ -142,18 +134,13 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         self.vec.send(nested.action_rows(self.vec.action_tree, actions, self.num_envs))
 
     def _recv(self, timeout: float | None = None) -> Step:
-        engine = self.vec._engine
-        engine.recv(self.vec.timeout if timeout is None else timeout)
-        rewards, terminations, truncations = (
-            ring[(engine.steps - 1) % len(ring)]
-            for ring in (self.vec._rewards, self.vec._terminations, self.vec._truncations))
+        self.vec._engine.recv(self.vec.timeout if timeout is None else timeout)
+        rewards, terminations, truncations = self.vec._outcomes()
         return (self._observe(), nested.exact_rewards(self.vec, rewards), terminations.copy(),
                 truncations.copy(), self._infos(terminations | truncations))
 
     def _observe(self) -> Any:
-        ring = self.vec._observations
-        return nested.observations(self.vec.space_tree, ring[self.vec._engine.steps % len(ring)],
-                                   self.copy)
+        return nested.observations(self.vec.space_tree, self.vec._shown(), self.copy)
 
     def _infos(self, ended: NDArray[np.bool_]) -> Any:
         """What the environments said in the last call, in the layout asked for; `ended`, bool
@@ -555,15 +542,13 @@ class NativeGymnasiumEnv(gymnasium.Env[Any, Any]):
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 - Gymnasium's convention
-        "render_modes": list(nested.RENDER_MODES), "render_fps": nested.FPS}
+        "render_modes": list(nested.RENDER_MODES), "render_fps": TURNS_PER_SECOND}
 
     def __init__(self, env: str | type[NativeEnv], render_mode: str | None = None,
                  **env_kwargs: Any) -> None:
         self.vec = make(env, 1, backend="serial", autoreset="disabled", env_kwargs=env_kwargs)
         nested.require_single_agent(self.vec, "a gymnasium.Env")
-        nested.check_render_mode(render_mode)
-        self.metadata = nested.native_metadata(self.vec)
-        self.render_mode = render_mode
+        self.metadata, self.render_mode = nested.looks(self.vec, render_mode)
         self.observation_space = self.vec.env_observation_space
         self.action_space = self.vec.env_action_space
 
@@ -588,9 +573,7 @@ class NativeGymnasiumEnv(gymnasium.Env[Any, Any]):
 
     def render(self) -> Any:
         """A picture in the render mode: uint8 (height, width, 3) or str."""
-        if self.render_mode is None:
-            return None
-        return self.vec.render() if self.render_mode == "rgb_array" else self.vec.ansi()
+        return nested.draw(self.vec, self.render_mode)
 
     def close(self) -> None:
         """Close the environment; closing twice is fine."""

@@ -15,11 +15,12 @@ from gymnasium.spaces import Box, Dict, Discrete, Space, Tuple
 from numpy.typing import NDArray
 
 from pufferlib_cy._spaces import ActionTree, SpaceTree
+from pufferlib_cy.arrays import describe
 from pufferlib_cy.spaces import Leaf, place
 from pufferlib_cy.vector import VectorEnv
+from pufferlib_cy.viewers import default_fps
 
 RENDER_MODES = ("rgb_array", "ansi")    # of native environments
-FPS = 4                       # of those that take turns
 
 
 def observations(tree: SpaceTree, rows: NDArray[Any], copy: bool = True) -> Any:
@@ -50,30 +51,33 @@ def action_rows(tree: ActionTree, actions: Any, num_rows: int) -> Any:
     discrete: list[NDArray[Any]] = []
     continuous: list[NDArray[Any]] = []
     for leaf in tree.leaves:
-        part = _part(leaf, actions, num_rows, tree.name)
+        part = _part(leaf, actions, (num_rows,), tree.name)
         (continuous if isinstance(leaf.space, Box) else discrete).append(part)
     rows = [np.concatenate(kind, axis=1) if len(kind) > 1 else kind[0]
             for kind in (discrete, continuous) if kind]
     return tuple(rows) if len(rows) > 1 else rows[0]
 
 
-def _part(leaf: Leaf, actions: Any, num_rows: int, name: str) -> NDArray[Any]:
-    """The actions of one leaf, (num_rows, size)."""
+def _part(leaf: Leaf, actions: Any, batch: tuple[int, ...], name: str) -> NDArray[Any]:
+    """The actions of one leaf, (*batch, size); of a single action `batch` is ()."""
+    where = place(f"{name}s" if batch else name, leaf.path)
     try:
         for key in leaf.path:
             actions = actions[key]
     except (KeyError, IndexError, TypeError):
-        raise InvalidAction(f"{place(f'{name}s', leaf.path)}: missing") from None
+        raise InvalidAction(f"{where}: missing") from None
     part = np.asarray(actions)
-    if part.shape != (num_rows, *leaf.shape):
-        raise InvalidAction(f"{place(f'{name}s', leaf.path)}: expected shape "
-                            f"{(num_rows, *leaf.shape)}, one action per environment, got "
+    if part.shape != (*batch, *leaf.shape):
+        each = ", one action per environment" if batch else ""
+        raise InvalidAction(f"{where}: expected shape {(*batch, *leaf.shape)}{each}, got "
                             f"{part.shape}")
     if isinstance(leaf.space, Box):
         part = part.astype(np.result_type(part.dtype, np.float32), copy=False)
     elif part.dtype == np.bool_:
         part = part.astype(np.int8)
-    return part.reshape(num_rows, -1)
+    elif part.dtype.kind not in "iu":
+        raise InvalidAction(f"{where}: expected integers, got {describe(part)}")
+    return part.reshape(*batch, -1)
 
 
 def slot_rows(tree: ActionTree, actions: Mapping[int, Any], num_rows: int) -> Any:
@@ -83,19 +87,11 @@ def slot_rows(tree: ActionTree, actions: Mapping[int, Any], num_rows: int) -> An
     continuous = np.tile(tree.lows, (num_rows, 1))
     for row, action in actions.items():
         for leaf in tree.leaves:
-            part = _part(leaf, _batch_of_one(action), 1, tree.name)[0]
+            part = _part(leaf, action, (), tree.name)
             target = continuous if isinstance(leaf.space, Box) else discrete
             target[row, leaf.offset:leaf.offset + part.size] = part
     rows = tuple(kind for kind in (discrete, continuous) if kind.shape[1])
     return rows if len(rows) > 1 else rows[0]
-
-
-def _batch_of_one(action: Any) -> Any:
-    if isinstance(action, Mapping):
-        return {key: _batch_of_one(part) for key, part in action.items()}
-    if isinstance(action, tuple):
-        return tuple(_batch_of_one(part) for part in action)
-    return np.asarray(action)[np.newaxis]
 
 
 def exact_rewards(vec: VectorEnv, rewards: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -114,12 +110,19 @@ def require_single_agent(vec: VectorEnv, bridge: str) -> None:
                          f"{vec.batch_size} of {vec.num_envs}")
 
 
-def check_render_mode(mode: str | None) -> None:
-    """Raise ValueError if native environments have no such mode."""
-    if mode is not None and mode not in RENDER_MODES:
-        raise ValueError(f"render_mode: {mode!r} is not one of {', '.join(RENDER_MODES)}")
+def looks(vec: VectorEnv, render_mode: str | None) -> tuple[dict[str, Any], str | None]:
+    """Metadata, as Gymnasium and PettingZoo want them, and the render mode: of Python environments
+    their own, of native ones the mode asked for. Raises ValueError if these have no such mode."""
+    if vec._python:
+        return dict(vec.get_attr("metadata")[0]), vec.get_attr("render_mode")[0]
+    if render_mode is not None and render_mode not in RENDER_MODES:
+        raise ValueError(f"render_mode: {render_mode!r} is not one of {', '.join(RENDER_MODES)}")
+    return {"render_modes": list(RENDER_MODES), "render_fps": default_fps(vec)}, render_mode
 
 
-def native_metadata(vec: VectorEnv) -> dict[str, Any]:
-    """What Gymnasium and PettingZoo want to know about drawing native environments."""
-    return {"render_modes": list(RENDER_MODES), "render_fps": vec.render_fps or FPS}
+def draw(vec: VectorEnv, mode: str | None, environment: int = 0) -> Any:
+    """What a native environment draws in its render mode: uint8 (height, width, 3), str, or None
+    without a mode."""
+    if mode is None:
+        return None
+    return vec.render(environment) if mode == "rgb_array" else vec.ansi(environment)

@@ -37,14 +37,9 @@ class ParallelRows(ParallelEnv[Any, Any, Any]):  # type: ignore[misc]
         self._named = env if isinstance(env, ParallelEnvs) else None
         self._generated = generated
         self._lives = np.zeros(vec.agents_per_env, np.int64)    # agents so far in each slot
-        if vec._python:
-            self.metadata = dict(vec.get_attr("metadata")[0])
-            self.render_mode = vec.get_attr("render_mode")[0]
-        else:
-            nested.check_render_mode(render_mode)
-            self.metadata = {"name": f"{type(env).__name__.lower()}_v0", "is_parallelizable": True,
-                             **nested.native_metadata(vec)}
-            self.render_mode = render_mode
+        self.metadata, self.render_mode = nested.looks(vec, render_mode)
+        if not vec._python:
+            self.metadata |= {"name": f"{type(env).__name__.lower()}_v0", "is_parallelizable": True}
         if self._named is not None:
             if self._named.fixed:
                 self.possible_agents = list(self._named.fixed)
@@ -92,18 +87,15 @@ class ParallelRows(ParallelEnv[Any, Any, Any]):  # type: ignore[misc]
                 f"{[agent for agent in slots if agent not in actions]}, and some for "
                 f"{[agent for agent in actions if agent not in slots]}, who do not live")
         rows = {slot: actions[agent] for agent, slot in slots.items()}
-        engine = self.vec._engine
         self.vec.send(nested.slot_rows(self.vec.action_tree, rows, len(acted)))
-        engine.recv(self.vec.timeout)
+        self.vec._engine.recv(self.vec.timeout)
         live = self._live()
         seen = acted | live
         names = self._names(acted, live)
         self.agents = list(names.values())
         names.update({slot: agent for agent, slot in slots.items()})
-        k = engine.steps - 1
-        terminations, truncations = (ring[k % len(ring)] for ring in (self.vec._terminations,
-                                                                      self.vec._truncations))
-        rewards = nested.exact_rewards(self.vec, self.vec._rewards[k % len(self.vec._rewards)])
+        outcomes, terminations, truncations = self.vec._outcomes()
+        rewards = nested.exact_rewards(self.vec, outcomes)
         return (self._observe(names, seen), _by_agent(names, seen, rewards.tolist()),
                 _by_agent(names, seen, terminations.tolist()),
                 _by_agent(names, seen, truncations.tolist()), self._infos(names, seen, live))
@@ -112,9 +104,7 @@ class ParallelRows(ParallelEnv[Any, Any, Any]):  # type: ignore[misc]
         """A picture in the render mode; None without one."""
         if self.vec._python:
             return self.vec.call("render")[0]
-        if self.render_mode is None:
-            return None
-        return self.vec.render() if self.render_mode == "rgb_array" else self.vec.ansi()
+        return nested.draw(self.vec, self.render_mode)
 
     def state(self) -> Any:
         """The global state, of Python environments that have one."""
@@ -144,8 +134,7 @@ class ParallelRows(ParallelEnv[Any, Any, Any]):  # type: ignore[misc]
                 for slot in np.flatnonzero(live).tolist()}
 
     def _observe(self, names: dict[int, Any], seen: Any) -> AgentDict:
-        ring = self.vec._observations
-        rows = ring[self.vec._engine.steps % len(ring)]
+        rows = self.vec._shown()
         return {names[slot]: nested.observations(self.vec.space_tree, rows[slot, ...])
                 for slot in np.flatnonzero(seen).tolist()}
 

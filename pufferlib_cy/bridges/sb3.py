@@ -7,17 +7,16 @@ their own. Needs the extra ``sb3``.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
-from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
-from pufferlib_cy._emulation import PythonEnvs
+from pufferlib_cy import processes
 from pufferlib_cy.bridges import nested
 from pufferlib_cy.vector import VectorEnv
 
@@ -69,9 +68,7 @@ class SB3VecEnv(VecEnv):
         """Observations, rewards float32 (num_envs,), dones bool (num_envs,), a list of infos."""
         engine = self.vec._engine
         engine.recv(self.vec.timeout)
-        rewards, terminations, truncations = (
-            ring[(engine.steps - 1) % len(ring)]
-            for ring in (self.vec._rewards, self.vec._terminations, self.vec._truncations))
+        rewards, terminations, truncations = self.vec._outcomes()
         dones = terminations | truncations
         self._returns += nested.exact_rewards(self.vec, rewards)
         self._lengths += 1
@@ -109,18 +106,16 @@ class SB3VecEnv(VecEnv):
         """The attribute of the environments `indices` (None: all)."""
         if attr_name == "render_mode" and not self.vec._python:
             return ["rgb_array" for _ in self._get_indices(indices)]
-        return [env.get_wrapper_attr(attr_name) for env in self._targets(indices)]
+        return self._apply(processes.get_attr, (attr_name,), indices)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set the attribute of the environments `indices`, where it is defined."""
-        for env in self._targets(indices):
-            env.set_wrapper_attr(attr_name, value)
+        self._apply(processes.set_attr, (attr_name, value), indices)
 
     def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None,
                    **method_kwargs: Any) -> list[Any]:
         """What a method of the environments `indices` returns."""
-        return [env.get_wrapper_attr(method_name)(*method_args, **method_kwargs)
-                for env in self._targets(indices)]
+        return self._apply(processes.invoke, (method_name, method_args, method_kwargs), indices)
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]],
                        indices: VecEnvIndices = None) -> list[bool]:
@@ -130,16 +125,20 @@ class SB3VecEnv(VecEnv):
             return [True for _ in self._get_indices(indices)]
         if not self.vec._python:
             return [False for _ in self._get_indices(indices)]
-        return [is_wrapped(env, wrapper_class) for env in self._targets(indices)]
+        return self._apply(processes.is_wrapped, (wrapper_class,), indices)
 
     def _observe(self) -> Any:
-        ring = self.vec._observations
-        return nested.observations(self.vec.space_tree, ring[self.vec._engine.steps % len(ring)])
+        return nested.observations(self.vec.space_tree, self.vec._shown())
 
-    def _targets(self, indices: VecEnvIndices) -> Iterable[gymnasium.Env[Any, Any]]:
-        """The Python environments `indices`."""
-        env = self.vec._engine.envs[0]
-        if not isinstance(env, PythonEnvs):
+    def _apply(self, do: Callable[..., Any], arguments: tuple[Any, ...],
+               indices: VecEnvIndices) -> list[Any]:
+        """What ``do(env, *arguments)`` gives for the Python environments `indices`, in that order.
+        """
+        if not self.vec._python:
             raise AttributeError("native environments are rows of C structs and have no attributes "
                                  "or methods of their own")
-        return [env.envs[i] for i in self._get_indices(indices)]
+        wanted = list(self._get_indices(indices))
+        chosen = sorted(set(wanted))
+        results = self.vec._apply(do, [arguments if i in chosen else None
+                                       for i in range(self.num_envs)])
+        return [results[chosen.index(i)] for i in wanted]

@@ -50,7 +50,8 @@ cdef class CartPoleFast(NativeEnv):
             raise ValueError(f"cartpole_fast: max_steps is at least 1, not {max_steps}")
         self.max_steps = max_steps
         high = np.array([X_LIMIT * 2, np.inf, THETA_LIMIT * 2, np.inf], np.float32)
-        super().__init__(Box(-high, high, dtype=np.float32), Discrete(2), FIELDS * sizeof(float))
+        super().__init__(Box(-high, high, dtype=np.float32), Discrete(2), FIELDS * sizeof(float),
+                         lanes=True)
 
     cdef void run(self, Slice* slice) noexcept nogil:
         cdef Rows rows = first_rows(slice)
