@@ -21,7 +21,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Tuple
 from numpy.typing import NDArray
 
 import pufferlib_cy
-from pufferlib_cy.vector import available_cores
+from pufferlib_cy.auto import available_cores
 
 ENVS = {"squared": 5, "cartpole": 2, "cartpole_fast": 2}     # and their numbers of actions
 SIZES = (8, 64, 1024, 4096)     # environments in the vector

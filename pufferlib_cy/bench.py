@@ -14,13 +14,14 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from pufferlib_cy.vector import VectorEnv, available_cores, make
+from pufferlib_cy.auto import ACTION_SETS, available_cores, choose, random_actions
+from pufferlib_cy.vector import VectorEnv, environment_class, is_native_class, make
 
-ACTION_SETS = 8              # different rows of random actions, taken in turn
-WORTH_IT = 1.1               # threads are recommended from this speed-up on
+# To measure, where nothing else is asked for: by the backend that is measured against serial.
+NUM_ENVS = {"threads": (64, 1024, 4096), "processes": (8, 64)}
+WORTH_IT = 1.1               # threads or processes are recommended from this speed-up on
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,23 @@ def worker_counts(cores: int) -> list[int]:
     return [2**i for i in range(1, 12) if 2**i < cores] + [cores] * (cores > 1)
 
 
-def bench(env: str, num_envs: Sequence[int], num_workers: Sequence[int] | None, *, rounds: int,
-          seconds: float, seed: int, progress: Callable[[int], None],
+def bench(env: str, num_envs: Sequence[int] | None, num_workers: Sequence[int] | None, *,
+          rounds: int, seconds: float, seed: int, progress: Callable[[int], None],
           env_kwargs: Mapping[str, Any] | None = None) -> list[Timing]:
     """Measure every way, `seconds` each in each of `rounds`; `progress` is told the rounds done.
 
-    `num_workers`: of the threads backend; None: `worker_counts` of the cores there are.
-    Raises ValueError for what `make` does not take.
+    `num_envs` None: NUM_ENVS. `num_workers`: of threads, or for Python environments processes;
+    None: `worker_counts` of the cores there are. Raises ValueError for what `make` does not take.
     """
     workers = worker_counts(available_cores()) if num_workers is None else num_workers
-    subjects = [_Subject(make(env, E, backend=backend, num_workers=W, seed=seed,
-                              env_kwargs=env_kwargs), seed, seconds)
-                for E in num_envs
-                for backend, W in [("serial", 1), *(("threads", W) for W in workers)]]
+    shared = "threads" if is_native_class(environment_class(env)) else "processes"
+    ways = [(E, backend, W) for E in num_envs or NUM_ENVS[shared]
+            for backend, W in [("serial", 1), *((shared, W) for W in workers if W <= E)]]
+    subjects: list[_Subject] = []
     try:
+        for E, backend, W in ways:
+            vec = make(env, E, backend=backend, num_workers=W, seed=seed, env_kwargs=env_kwargs)
+            subjects.append(_Subject(vec, seed, seconds))
         for i in range(rounds):
             progress(i)
             for subject in subjects:
@@ -117,29 +121,27 @@ class _Subject:
             float(p50), float(p90), float(p99), float(max(us.max() for us in self.latency_us)))
 
 
-def random_actions(vec: VectorEnv, seed: int) -> list[NDArray[Any]]:
-    """`ACTION_SETS` arrays of random actions (N, ...), in the dtype that the core keeps."""
-    space = batch_space(vec.single_action_space, vec.num_agents)
-    space.seed(seed)
-    samples = (np.asarray(space.sample()) for _ in range(ACTION_SETS))
-    return [a.astype(np.float32 if a.dtype.kind == "f" else np.int32) for a in samples]
-
-
-def advice(timings: Sequence[Timing]) -> list[str]:
-    """For each number of environments: which backend to use, and why. Last: the fastest of all."""
+def advice(timings: Sequence[Timing], most_workers: int) -> list[str]:
+    """For each number of environments: which backend to use, and why, and what ``"auto"`` takes
+    with so many workers at the most. Last: the fastest of all."""
     lines = []
     for E in dict.fromkeys(t.num_envs for t in timings):
-        serial, *threads = (t for t in timings if t.num_envs == E)
-        best = max(threads, key=lambda t: t.sps, default=serial)
+        serial, *shared = (t for t in timings if t.num_envs == E)
+        best = max(shared, key=lambda t: t.sps, default=serial)
         if best.speedup >= WORTH_IT:
-            lines.append(f"{E} environments: --backend threads --num-workers {best.num_workers}, "
-                         f"{best.speedup:.2f} times as fast as serial")
-        elif threads:
-            lines.append(f"{E} environments: --backend serial; {best.num_workers} threads are "
-                         f"{best.speedup:.2f} times as fast (a step of {serial.p50_us:.0f} µs "
-                         "is too short to share, or the cores are busy)")
+            words = (f"--backend {best.backend} --num-workers {best.num_workers}, "
+                     f"{best.speedup:.2f} times as fast as serial")
+        elif shared:
+            words = (f"--backend serial; {best.num_workers} {best.backend} are {best.speedup:.2f} "
+                     f"times as fast (a step of {serial.p50_us:.0f} µs is too short to share, or "
+                     "the cores are busy)")
         else:
-            lines.append(f"{E} environments: --backend serial, nothing else was measured")
+            words = "--backend serial, nothing else was measured"
+        choice = choose(serial.p50_us * 1e-6, all(t.backend != "processes" for t in timings),
+                        min(most_workers, E))
+        workers = f" with {choice.num_workers} workers" if choice.num_workers > 1 else ""
+        lines += [f"{E} environments: {words}",
+                  f"    auto takes {choice.backend}{workers}: {choice.reason}"]
     best = max(timings, key=lambda t: t.sps)
     lines.append(f"most steps per second: {best.num_envs} environments, {best.backend}, "
                  f"{best.sps:,.0f} steps/s at {best.p50_us:,.0f} µs a step")

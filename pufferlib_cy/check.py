@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pufferlib_cy import build, check_python, envs
 from pufferlib_cy._core import ContractError, NativeEnv
-from pufferlib_cy.vector import VectorEnv, environment_class, make
+from pufferlib_cy.vector import VectorEnv, environment_class, is_native_class, make
 
 ENVIRONMENTS = 5
 
@@ -68,8 +68,7 @@ def is_native(env: Any) -> TypeGuard[str | type[NativeEnv]]:
     """Whether an environment, given as for `make`, is a native one."""
     if isinstance(env, str) and env.endswith(".pyx"):
         return True
-    kind = environment_class(env)
-    return isinstance(kind, type) and issubclass(kind, NativeEnv)
+    return is_native_class(environment_class(env))
 
 
 def how_played(env: Any) -> str:

@@ -196,6 +196,7 @@ def bench(args: Sequence[str]) -> int:
     from rich.table import Table
 
     from pufferlib_cy import bench as benchmark
+    from pufferlib_cy.auto import available_cores
 
     console = Console()
 
@@ -205,19 +206,21 @@ def bench(args: Sequence[str]) -> int:
                           highlight=False)
 
     timings = benchmark.bench(
-        flags.env, flags.num_envs, flags.num_workers or None, rounds=flags.rounds,
+        flags.env, flags.num_envs or None, flags.num_workers or None, rounds=flags.rounds,
         seconds=flags.seconds, seed=flags.seed, progress=progress, env_kwargs=flags.env_kwargs)
     table = Table("envs", "backend", "workers", "steps/s", "±", "serial", "p50 µs", "p90", "p99",
                   "max", title=f"{flags.env}: one vec.step, medians of {flags.rounds} rounds",
                   box=None, pad_edge=False, title_justify="left")
-    for column in (0, *range(2, 10)):
-        table.columns[column].justify = "right"
+    for column in table.columns:
+        column.no_wrap, column.justify = True, "right"
+    table.columns[1].justify = "left"
     for t in timings:
         table.add_row(str(t.num_envs), t.backend, str(t.num_workers), f"{t.sps:,.0f}",
                       f"{t.spread / 2:.0%}", f"{t.speedup:.2f}x",
-                      *(f"{us:,.1f}" for us in (t.p50_us, t.p90_us, t.p99_us, t.max_us)))
+                      *(f"{us:,.{int(us < 100)}f}"
+                        for us in (t.p50_us, t.p90_us, t.p99_us, t.max_us)))
     console.print(table)
-    for line in benchmark.advice(timings):
+    for line in benchmark.advice(timings, available_cores()):
         print(line)
     if flags.summary_json:
         write_summary(flags.summary_json, {

@@ -72,11 +72,14 @@ examples:
 
 BENCH = """\
 Step an environment with random actions, without a policy, in the ways that make sense on this
-machine, and say which is best. The ways take turns, round by round; the figures are medians of
-the rounds. Run it on an idle machine, and expect a few percent of noise all the same.
+machine, and say which is best, why, and what backend "auto" takes: threads beside one thread for
+native environments, worker processes for Python environments. The ways take turns, round by round;
+the figures are medians of the rounds. Run it on an idle machine, and expect a few percent of noise
+all the same.
 
 examples:
   puffer-cy bench cartpole
+  puffer-cy bench CartPole-v1 --num-envs 8 64
   puffer-cy bench squared --num-envs 8 1024 --num-workers 2 3 4 --rounds 9"""
 
 NEW_ENV = """\
@@ -170,11 +173,13 @@ class BenchFlags:
 
     env_kwargs: EnvKwargs = field(default_factory=dict)
 
-    num_envs: tuple[int, ...] = (64, 1024, 4096)
-    """Numbers of environments to measure."""
+    num_envs: Annotated[tuple[int, ...], tyro.conf.arg(help_behavior_hint="")] = ()
+    """Numbers of environments to measure. Without it: 64, 1024 and 4096; of Python environments 8
+    and 64."""
 
     num_workers: Annotated[tuple[int, ...], tyro.conf.arg(help_behavior_hint="")] = ()
-    """Numbers of threads to measure. Without it: 2, 4, 8, ... up to the cores there are."""
+    """Numbers of threads, or for Python environments of processes, to measure. Without it: 2, 4,
+    8, ... up to the cores there are."""
 
     rounds: int = 5
     """Rounds of measurements."""

@@ -310,7 +310,8 @@ def draw(envs: Sequence[NativeEnv], how: str, environment: int, observation: NDA
     raise AssertionError("the counts of the environments do not add up")
 
 
-def _python(envs: Sequence[NativeEnv]) -> list[Any]:
+def python_of(envs: Sequence[NativeEnv]) -> list[Any]:
+    """The Python environments, in their order."""
     return [env for each in envs if isinstance(each, PythonEnvs)
             for env in each.envs[:each.num_envs]]
 
@@ -319,7 +320,7 @@ def apply(envs: Sequence[NativeEnv], do: Callable[..., Any],
           each: Sequence[tuple[Any, ...] | None]) -> list[Any]:
     """What ``do(env, *arguments)`` gives for every Python environment, each with its own arguments;
     those whose arguments are None are left out."""
-    return [do(env, *arguments) for env, arguments in zip(_python(envs), each, strict=True)
+    return [do(env, *arguments) for env, arguments in zip(python_of(envs), each, strict=True)
             if arguments is not None]
 
 

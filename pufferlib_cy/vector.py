@@ -14,6 +14,7 @@ import importlib
 import os
 import re
 import secrets
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,13 +27,14 @@ from gymnasium.error import AlreadyPendingCallError, ResetNeeded
 from gymnasium.spaces import Space
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from pufferlib_cy import emulation, processes
+from pufferlib_cy import auto, emulation, processes
 from pufferlib_cy import envs as native
 from pufferlib_cy._core import NativeEnv
 from pufferlib_cy._emulation import GymnasiumEnvs, ParallelEnvs, PythonEnvs
 from pufferlib_cy._engine import Engine, layout
 from pufferlib_cy._spaces import ActionTree, SpaceTree
 from pufferlib_cy.arrays import aligned_zeros
+from pufferlib_cy.auto import available_cores
 from pufferlib_cy.infos import Infos, gather
 from pufferlib_cy.shards import divide, owners
 
@@ -639,17 +641,6 @@ class Processes(VectorEnv):
         return list(zip(self._firsts[1:], self._firsts[2:], strict=False))
 
 
-def available_cores() -> int:
-    """Cores that this process may use now (taskset and the like are respected)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-# Below this many environments per worker, handing shards over costs more than it saves.
-MIN_ENVS_PER_WORKER = 256
-
-
 def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[..., Any]],
          num_envs: int | None = None, *,
          backend: str = "auto", num_workers: int | None = None, batch_size: int | None = None,
@@ -669,9 +660,10 @@ def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[...
         gymnasium.Env or a PettingZoo environment, or a list of such callables.
         "module:name" names a class or callable of any installed module.
     num_envs: E, how many of them; default: 1, or one of each callable in a list.
-    backend: "serial", "threads", "processes", or "auto": threads where every worker gets at least
-        256 environments and there is more than one core, else serial. Python environments hold the
-        GIL, so that for them it is serial.
+    backend: "serial", "threads", "processes", or "auto", which tries out for some milliseconds how
+        long a step takes (a Python environment is made for that, and closed): threads or, for
+        Python environments, processes if that is long enough to share, else serial. The rule is in
+        `pufferlib_cy.auto`.
     num_workers: threads or processes that step, the caller among them in synchronous use; default:
         the cores this process may use.
     batch_size: environments per `recv`; less than `num_envs` is staggered (EnvPool-style): the
@@ -707,28 +699,69 @@ def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[...
         raise ValueError(f"context: {context!r} is not one of {', '.join(processes.CONTEXTS)}")
     workers = None if num_workers is None else _count("num_workers", num_workers)
     agents = None if max_agents is None else _count("max_agents", max_agents)
-    if backend == "auto":
-        most = available_cores() if workers is None else workers
-        workers = max(1, min(most, E // MIN_ENVS_PER_WORKER)) if _is_native(kind) else 1
-        backend = "threads" if workers > 1 else "serial"
-    elif backend == "serial":
-        if workers not in (None, 1):
-            raise ValueError(f"num_workers: the serial backend has one, not {workers}; use "
-                             'backend="threads"')
-        workers = 1
-    elif workers is None:
-        workers = available_cores()
+    if backend == "serial" and workers not in (None, 1):
+        raise ValueError(f"num_workers: the serial backend has one, not {workers}; use "
+                         'backend="threads"')
     # Processes find a native class again by its name: that of a .pyx cannot be sent to them.
-    source: str | Kind = kind
-    if backend == "processes" and isinstance(env, str) and _is_native(kind):
-        source = env
+    source = env if isinstance(env, str) and is_native_class(kind) else kind
     construct = partial(_construct, source, E, env_kwargs, agents)
+    most = available_cores() if workers is None else workers
+    run = partial(_run, construct, E, batch_size=B, autoreset=autoreset, seed=seed,
+                  timeout=timeout, copy=copy, context=context)
+    if backend != "auto":
+        return run(backend, 1 if backend == "serial" else most)
+    tried: list[Any] = []
+    used: list[Any] = []
+    try:
+        choice = _choose(construct, E, min(most, E), tried)
+        try:
+            vec = run(choice.backend, choice.num_workers)
+        except Exception as error:
+            if choice.backend != "processes":
+                raise
+            warnings.warn(f'backend="auto": {choice.reason}, but they could not start, so that '
+                          f"one thread steps all ({type(error).__name__}: {error})", RuntimeWarning,
+                          stacklevel=2)
+            vec = run("serial", 1)
+        used = processes.python_of(vec._engine.envs)
+        return vec
+    finally:
+        for tried_out in tried:       # a callable may have given what it gave before
+            if not any(tried_out is other for other in used):
+                with contextlib.suppress(Exception):
+                    tried_out.close()
+
+
+def _run(construct: processes.Construct, num_envs: int, backend: str, num_workers: int, *,
+         context: str, **kwargs: Any) -> VectorEnv:
+    """A vector environment of that backend; `kwargs` of them all."""
     if backend == "processes":
-        return Processes(construct, E, num_workers=workers, batch_size=B, autoreset=autoreset,
-                         seed=seed, timeout=timeout, copy=copy, context=context)
+        return Processes(construct, num_envs, num_workers=num_workers, context=context, **kwargs)
     backend_class = Serial if backend == "serial" else Threads
-    return backend_class(*construct(0, E), num_workers=workers, batch_size=B,
-                         autoreset=autoreset, seed=seed, timeout=timeout, copy=copy)
+    return backend_class(*construct(0, num_envs), num_workers=num_workers, **kwargs)
+
+
+def _choose(construct: processes.Construct, num_envs: int, most_workers: int,
+            tried: list[Any]) -> auto.Choice:
+    """The backend for environments that are made like this. Of Python environments one is made to
+    try it out, which is left open in `tried`."""
+    if most_workers < 2:
+        return auto.choose(0.0, False, most_workers)
+    environments, counts = construct(0, 1)
+    native = not isinstance(environments[0], PythonEnvs)
+    if native:
+        environments, counts = construct(0, min(num_envs, auto.TRIAL_ENVS))
+    with Serial(environments, counts, num_workers=1, batch_size=sum(counts), autoreset="same_step",
+                seed=0, timeout=60.0, copy=False) as trial:
+        try:
+            seconds = auto.seconds_per_step(trial) * num_envs / sum(counts)
+        except Exception:             # its user will meet that, too
+            seconds = 0.0
+        for env in environments:
+            if isinstance(env, PythonEnvs):
+                tried += env.envs
+                env.envs.clear()      # not to be closed with the trial
+    return auto.choose(seconds, native, most_workers)
 
 
 def _count(name: str, value: Any) -> int:
@@ -778,7 +811,8 @@ def environment_class(env: Any) -> Kind:
                     f"an environment, got {env!r:.80}{hint}")
 
 
-def _is_native(kind: Kind) -> TypeGuard[type[NativeEnv]]:
+def is_native_class(kind: Kind) -> TypeGuard[type[NativeEnv]]:
+    """Whether that is a class of native environments."""
     return isinstance(kind, type) and issubclass(kind, NativeEnv)
 
 
@@ -793,7 +827,7 @@ def _construct(source: str | Kind, num_envs: int, env_kwargs: Any, max_agents: i
             and len(env_kwargs) != num_envs:
         raise ValueError(f"env_kwargs: expected a dict or one per environment ({num_envs}), got "
                          f"{len(env_kwargs)}")
-    if not _is_native(kind):
+    if not is_native_class(kind):
         python = _construct_python(kind, num_envs, env_kwargs or {}, max_agents, first, last)
         return [python], [last - first]
     if max_agents is not None:

@@ -101,17 +101,30 @@ def test_bench_measures_every_way_and_says_which_to_use(run, folder):
     assert f"{max(t['sps'] for t in timings):,.0f} steps/s" in out
 
 
-def test_bench_advice_weighs_threads_against_serial():
-    def timing(num_envs, workers, sps):
-        return bench.Timing(num_envs, "threads" if workers > 1 else "serial", workers, sps, 0.0,
-                            sps / 100, 10.0, 10.0, 10.0, 10.0)
+def test_bench_measures_processes_where_the_environment_is_python(run, folder):
+    code, out, err = run("bench", "CartPole-v1", "--num-envs", "1", "2", "--num-workers", "2",
+                         "--rounds", "1", "--seconds", "0.01", "--summary-json", "bench.json")
+    assert (code, err) == (0, "")
+    timings = json.loads((folder / "bench.json").read_text())["timings"]
+    assert [(t["num_envs"], t["backend"], t["num_workers"]) for t in timings] == [
+        (1, "serial", 1), (2, "serial", 1), (2, "processes", 2)]
+    assert "    auto takes serial: " in out
 
-    lines = bench.advice([timing(8, 1, 100), timing(8, 2, 104), timing(64, 1, 100),
-                          timing(64, 2, 190), timing(64, 4, 150)])
+
+def test_bench_advice_weighs_threads_against_serial():
+    def timing(num_envs, workers, sps, us=10.0):
+        return bench.Timing(num_envs, "threads" if workers > 1 else "serial", workers, sps, 0.0,
+                            sps / 100, us, us, us, us)
+
+    lines = bench.advice([timing(8, 1, 100, 1.0), timing(8, 2, 104), timing(64, 1, 100, 60.0),
+                          timing(64, 2, 190), timing(64, 4, 150)], 2)
     assert lines[0].startswith("8 environments: --backend serial; 2 threads are 1.04 times")
-    assert lines[1] == ("64 environments: --backend threads --num-workers 2, 1.90 times as fast as "
+    assert lines[1] == ("    auto takes serial: a step of all environments takes about 1 µs in one "
+                        "thread, too short to share")
+    assert lines[2] == ("64 environments: --backend threads --num-workers 2, 1.90 times as fast as "
                         "serial")
-    assert lines[2].startswith("most steps per second: 64 environments, threads, 190 steps/s")
+    assert lines[3].startswith("    auto takes threads with 2 workers: ")
+    assert lines[4].startswith("most steps per second: 64 environments, threads, 190 steps/s")
 
 
 def test_worker_counts():

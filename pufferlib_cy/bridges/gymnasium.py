@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 
 from pufferlib_cy._core import EnvError, NativeEnv
 from pufferlib_cy._emulation import GymnasiumEnvs, PythonEnvs
+from pufferlib_cy.auto import available_cores
 from pufferlib_cy.bridges import nested
 from pufferlib_cy.emulation import Blueprint
 from pufferlib_cy.infos import Infos, gather
-from pufferlib_cy.vector import Serial, Threads, VectorEnv, available_cores, make
+from pufferlib_cy.vector import Serial, Threads, VectorEnv, make
 from pufferlib_cy.viewers import TURNS_PER_SECOND
 
 MODES = {AutoresetMode.SAME_STEP: "same_step", AutoresetMode.NEXT_STEP: "next_step",
