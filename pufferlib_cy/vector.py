@@ -64,7 +64,9 @@ class Batch:
 class VectorEnv:
     """E environments behind one set of arrays; made by `make`.
 
-    What `reset`, `step` and `recv` return is valid until the next call, unless ``copy=True``.
+    What `reset`, `step` and `recv` return is valid until the next call, unless ``copy=True``. To
+    find who reads it later, set PUFFERLIB_CY_POISON=1: the next call then overwrites it with NaN,
+    or the largest number, -1 or True.
     Works as a context manager; `close` is also called when the object is collected.
 
     Attributes
@@ -111,6 +113,9 @@ class VectorEnv:
         self.render_fps = env.render_fps
         self._seed = seed
         self._copy = copy
+        # With PUFFERLIB_CY_POISON=1: what was given since the last call, to be spoilt by the next.
+        self._lent: list[NDArray[Any]] | None = (
+            [] if os.environ.get("PUFFERLIB_CY_POISON") == "1" and not copy else None)
         # Only Python environments have infos, or can do without a seed.
         self._python = isinstance(env, PythonEnvs)
         self._use_rows()
@@ -135,6 +140,7 @@ class VectorEnv:
             raise ValueError("reset: a seed is for full resets; leave out seed or reset_mask")
         else:
             self._reset_some(selected, None, options)
+        self._spoil_lent()
         return self._given(self._shown()), self._infos() if self._python else {}
 
     def step(self, actions: ArrayLike) -> tuple[
@@ -151,6 +157,7 @@ class VectorEnv:
             if self._python:
                 self._results[4].update(self._infos())
             return self._results
+        self._spoil_lent()
         rewards, terminations, truncations = self._outcomes()
         return (self._given(self._shown()), self._given(rewards), self._given(terminations),
                 self._given(truncations), self._infos() if self._python else {})
@@ -210,6 +217,7 @@ class VectorEnv:
         can be asked for again.
         """
         self._engine.recv(self.timeout if timeout is None else timeout)
+        self._spoil_lent()
         A, masked = self.agents_per_env, self._engine.masks_given
         parts: list[list[NDArray[Any]]] = []
         ids = []
@@ -446,13 +454,25 @@ class VectorEnv:
         # With one slot per ring and no copies, every step returns the same tuple of views.
         self._results: tuple[NDArray[Any], NDArray[np.float32], NDArray[np.bool_],
                              NDArray[np.bool_], Infos] | None = None
-        if not self._copy and not self._engine.attached:
+        if not self._copy and self._lent is None and not self._engine.attached:
             self._results = (self._observations[0], self._rewards[0], self._terminations[0],
                              self._truncations[0], {})
 
     def _given(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Rows as the user gets them: a view, or a copy where the constructor was told so."""
-        return rows.copy() if self._copy else rows
+        if self._copy:
+            return rows.copy()
+        if self._lent is None:
+            return rows
+        self._lent.append(rows.copy())
+        return self._lent[-1]
+
+    def _spoil_lent(self) -> None:
+        """Under PUFFERLIB_CY_POISON, overwrite what is no longer valid: NaN, -1, the most, True."""
+        for rows in self._lent or ():
+            rows.view(np.uint8)[...] = 1 if rows.dtype == np.bool_ else 0xFF
+        if self._lent:
+            self._lent.clear()
 
     def _shown(self) -> NDArray[Any]:
         """The observations as they stand, not a copy."""

@@ -253,6 +253,35 @@ def test_views_and_copies():
         np.testing.assert_array_equal(kept, before)
 
 
+def test_stale_views_are_poisoned_where_that_is_asked_for(monkeypatch):
+    monkeypatch.setenv("PUFFERLIB_CY_POISON", "1")
+    with make("cartpole", 3, seed=0) as vec, make("cartpole", 3, copy=True, seed=0) as copies:
+        stale, valid = vec.reset()[0], copies.reset()[0]
+        masks = vec.masks
+        np.testing.assert_array_equal(stale, valid)
+        for _ in range(3):
+            observations, rewards, terminations, _, _ = vec.step([0, 1, 0])
+            expected = copies.step([0, 1, 0])
+            assert np.isnan(stale).all()
+            assert masks.all()
+            np.testing.assert_array_equal(observations, expected[0])
+            np.testing.assert_array_equal(rewards, expected[1])
+            stale = observations
+        vec.step([0, 1, 0])
+        assert np.isnan(rewards).all()
+        assert terminations.all()
+        with pytest.raises(InvalidAction):
+            vec.step([2, 1, 0])                # steps nothing: the views are still valid
+    with make("cartpole", 4, batch_size=2, seed=0) as vec:
+        vec.async_reset()
+        batch = vec.recv()
+        assert np.isfinite(batch.observations).all()
+        vec.send([0, 1])
+        assert np.isfinite(batch.observations).all()
+        vec.recv()
+        assert np.isnan(batch.observations).all()
+
+
 # ---- actions -------------------------------------------------------------------------------------
 
 
