@@ -4,12 +4,14 @@
 
 The processes backend against the serial one in the same process, bursts taking turns. `Busy` does a
 fixed amount of work per step, a loop in Python, that takes 10, 100 or 1000 µs on a free core here.
-Then CartPole-v1, more workers than cores, and staggered batches against synchronous ones where the
-work has a heavy tail and the caller computes between the batches, as a learner does.
+Then CartPole-v1, more workers than cores, staggered batches against synchronous ones where the work
+has a heavy tail and the caller computes between the batches, as a learner does; and the worker
+processes of pufferlib-core and Gymnasium with the same environments.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import os
@@ -17,7 +19,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
@@ -146,6 +148,75 @@ def against_synchronous(workers: int, waits: bool, rounds: int) -> str:
                        functools.partial(staggered, groups, learn=learn), rounds))
 
 
+# ---- other packages' worker processes: each is started for its burst, and ended, for they spin ----
+
+
+@contextlib.contextmanager
+def our_processes(num_envs: int, workers: int) -> Iterator[Callable[[], object]]:
+    with pufferlib_cy.make("CartPole-v1", num_envs, backend="processes",
+                           num_workers=workers) as vec:
+        vec.reset(seed=0)
+        actions = np.zeros(num_envs, np.int64)
+        yield lambda: vec.step(actions)
+
+
+@contextlib.contextmanager
+def pufferlib_core(num_envs: int, workers: int) -> Iterator[Callable[[], object]]:
+    import pufferlib.emulation
+    import pufferlib.vector
+
+    vec = pufferlib.vector.make(
+        functools.partial(pufferlib.emulation.GymnasiumPufferEnv,
+                          env_creator=functools.partial(gymnasium.make, "CartPole-v1")),
+        backend=pufferlib.vector.Multiprocessing, num_envs=num_envs, num_workers=workers)
+    try:
+        vec.reset(seed=0)
+        actions = np.zeros(num_envs, np.int64)
+        yield lambda: vec.step(actions)
+    finally:
+        vec.close()
+
+
+@contextlib.contextmanager
+def gymnasium_async(num_envs: int, workers: int) -> Iterator[Callable[[], object]]:
+    """A process for each environment: `workers` is not asked."""
+    make = functools.partial(gymnasium.make, "CartPole-v1")
+    vec = gymnasium.vector.AsyncVectorEnv([make] * num_envs)
+    try:
+        vec.reset(seed=0)
+        actions = np.zeros(num_envs, np.int64)
+        yield lambda: vec.step(actions)
+    finally:
+        vec.close()
+
+
+Contestant = Callable[[int, int], contextlib.AbstractContextManager[Callable[[], object]]]
+
+
+def seconds_of(contestant: Contestant, num_envs: int, workers: int) -> float:
+    """Seconds of one step of all environments, over a burst."""
+    with contestant(num_envs, workers) as step:
+        for _ in range(20):
+            step()
+        steps, began = 0, time.perf_counter()
+        while (taken := time.perf_counter() - began) < 2 * BURST:
+            step()
+            steps += 1
+    return taken / steps
+
+
+def against(what: str, theirs: Contestant, num_envs: int, workers: int, rounds: int) -> str:
+    seconds, ratios = [], []
+    for order in turns(2, rounds):
+        pair = [0.0, 0.0]
+        for side in order:
+            pair[side] = seconds_of((theirs, our_processes)[side], num_envs, workers)
+        seconds.append(pair[0])
+        ratios.append(pair[0] / pair[1])
+    return row(f"CartPole-v1, {num_envs} environments, against {what}",
+               statistics.median(seconds), ratios)
+
+
 def report(rounds: int) -> str:
     """Run everything; Markdown."""
     cores = len(os.sched_getaffinity(0))
@@ -161,6 +232,10 @@ def report(rounds: int) -> str:
     lines.append(against_serial("CartPole-v1", "CartPole-v1", ENVS, cores, rounds))
     lines.append(against_serial("CartPole-v1", "CartPole-v1", ENVS, 4 * cores, rounds))
     lines += [against_synchronous(cores, waits, rounds) for waits in (False, True)]
+    lines += [against(what, theirs, num_envs, cores, rounds) for what, theirs, num_envs in (
+        ("pufferlib-core's Multiprocessing", pufferlib_core, ENVS),
+        ("Gymnasium's AsyncVectorEnv", gymnasium_async, 16),
+        ("Gymnasium's AsyncVectorEnv", gymnasium_async, ENVS))]
     return "\n".join(lines) + "\n"
 
 
