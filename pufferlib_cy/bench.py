@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pufferlib_cy.auto import ACTION_SETS, available_cores, choose, random_actions
-from pufferlib_cy.vector import VectorEnv, environment_class, is_native_class, make
+from pufferlib_cy.construct import environment_class, is_native_class
+from pufferlib_cy.vector import VectorEnv, make
 
 # To measure, where nothing else is asked for: by the backend that is measured against serial.
 NUM_ENVS = {"threads": (64, 1024, 4096), "processes": (8, 64)}

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from pufferlib_cy import build, check_python, envs
 from pufferlib_cy._core import ContractError, NativeEnv
-from pufferlib_cy.vector import VectorEnv, environment_class, is_native_class, make
+from pufferlib_cy.construct import environment_class, is_native_class
+from pufferlib_cy.vector import VectorEnv, make
 
 ENVIRONMENTS = 5
 

@@ -9,32 +9,28 @@ bytes for the same seed. Python environments come in through `pufferlib_cy.emula
 from __future__ import annotations
 
 import contextlib
-import difflib
-import importlib
 import os
-import re
 import secrets
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeGuard
+from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium.error import AlreadyPendingCallError, ResetNeeded
 from gymnasium.spaces import Space
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from pufferlib_cy import auto, emulation, processes
-from pufferlib_cy import envs as native
+from pufferlib_cy import auto, processes
 from pufferlib_cy._core import NativeEnv
-from pufferlib_cy._emulation import GymnasiumEnvs, ParallelEnvs, PythonEnvs
+from pufferlib_cy._emulation import PythonEnvs
 from pufferlib_cy._engine import Engine, layout
 from pufferlib_cy._spaces import ActionTree, SpaceTree
 from pufferlib_cy.arrays import aligned_zeros
 from pufferlib_cy.auto import available_cores
+from pufferlib_cy.construct import construct, environment_class, is_native_class
 from pufferlib_cy.infos import Infos, gather
 from pufferlib_cy.shards import divide, owners
 
@@ -724,16 +720,31 @@ def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[...
                          'backend="threads"')
     # Processes find a native class again by its name: that of a .pyx cannot be sent to them.
     source = env if isinstance(env, str) and is_native_class(kind) else kind
-    construct = partial(_construct, source, E, env_kwargs, agents)
+    factory = partial(construct, source, E, env_kwargs, agents)
     most = available_cores() if workers is None else workers
-    run = partial(_run, construct, E, batch_size=B, autoreset=autoreset, seed=seed,
+    run = partial(_run, factory, E, batch_size=B, autoreset=autoreset, seed=seed,
                   timeout=timeout, copy=copy, context=context)
-    if backend != "auto":
-        return run(backend, 1 if backend == "serial" else most)
+    if backend == "auto":
+        return _best(run, factory, E, min(most, E))
+    return run(backend, 1 if backend == "serial" else most)
+
+
+def _run(factory: processes.Construct, num_envs: int, backend: str, num_workers: int, *,
+         context: str, **kwargs: Any) -> VectorEnv:
+    """A vector environment of that backend; `kwargs` of them all."""
+    if backend == "processes":
+        return Processes(factory, num_envs, num_workers=num_workers, context=context, **kwargs)
+    backend_class = Serial if backend == "serial" else Threads
+    return backend_class(*factory(0, num_envs), num_workers=num_workers, **kwargs)
+
+
+def _best(run: Callable[[str, int], VectorEnv], factory: processes.Construct, num_envs: int,
+          most_workers: int) -> VectorEnv:
+    """What `run` gives for the backend, and number of workers, that `pufferlib_cy.auto` chooses."""
     tried: list[Any] = []
     used: list[Any] = []
     try:
-        choice = _choose(construct, E, min(most, E), tried)
+        choice = _choose(factory, num_envs, most_workers, tried)
         try:
             vec = run(choice.backend, choice.num_workers)
         except Exception as error:
@@ -741,36 +752,27 @@ def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[...
                 raise
             warnings.warn(f'backend="auto": {choice.reason}, but they could not start, so that '
                           f"one thread steps all ({type(error).__name__}: {error})", RuntimeWarning,
-                          stacklevel=2)
+                          stacklevel=3)
             vec = run("serial", 1)
         used = processes.python_of(vec._engine.envs)
         return vec
     finally:
-        for tried_out in tried:       # a callable may have given what it gave before
-            if not any(tried_out is other for other in used):
+        for env in tried:             # a callable may have given what it gave before
+            if not any(env is other for other in used):
                 with contextlib.suppress(Exception):
-                    tried_out.close()
+                    env.close()
 
 
-def _run(construct: processes.Construct, num_envs: int, backend: str, num_workers: int, *,
-         context: str, **kwargs: Any) -> VectorEnv:
-    """A vector environment of that backend; `kwargs` of them all."""
-    if backend == "processes":
-        return Processes(construct, num_envs, num_workers=num_workers, context=context, **kwargs)
-    backend_class = Serial if backend == "serial" else Threads
-    return backend_class(*construct(0, num_envs), num_workers=num_workers, **kwargs)
-
-
-def _choose(construct: processes.Construct, num_envs: int, most_workers: int,
+def _choose(factory: processes.Construct, num_envs: int, most_workers: int,
             tried: list[Any]) -> auto.Choice:
     """The backend for environments that are made like this. Of Python environments one is made to
     try it out, which is left open in `tried`."""
     if most_workers < 2:
         return auto.choose(0.0, False, most_workers)
-    environments, counts = construct(0, 1)
+    environments, counts = factory(0, 1)
     native = not isinstance(environments[0], PythonEnvs)
     if native:
-        environments, counts = construct(0, min(num_envs, auto.TRIAL_ENVS))
+        environments, counts = factory(0, min(num_envs, auto.TRIAL_ENVS))
     with Serial(environments, counts, num_workers=1, batch_size=sum(counts), autoreset="same_step",
                 seed=0, timeout=60.0, copy=False) as trial:
         try:
@@ -790,113 +792,3 @@ def _count(name: str, value: Any) -> int:
     if value < 1:
         raise ValueError(f"{name}: expected at least 1, got {value}")
     return int(value)
-
-
-Kind = type[NativeEnv] | Callable[..., Any] | list[Callable[..., Any]]
-
-
-def environment_class(env: Any) -> Kind:
-    """What constructs the environments: a NativeEnv subclass for all, a callable that gives a
-    Python environment, or a list of such callables."""
-    if isinstance(env, str):
-        if env.endswith(".pyx"):
-            from pufferlib_cy import build
-
-            return build.load(env)
-        if env in gymnasium.registry or re.search(r"-v\d+$", env):
-            module, _, name = env.rpartition(":")      # "module:id", as Gymnasium has it
-            if module:
-                importlib.import_module(module)
-            try:
-                spec = gymnasium.spec(name)
-            except gymnasium.error.Error as error:
-                raise ValueError(f"env: {error}") from error
-            return partial(gymnasium.make, spec)     # known in worker processes, too
-        if native.find(env):
-            return environment_class(native.load(env))
-        names = native.names()
-        near = difflib.get_close_matches(env, [*names, *gymnasium.registry], n=3, cutoff=0.6)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise ValueError(f"env: no environment is called {env!r}; {hint}There are: "
-                         f"{', '.join(names)}; Gymnasium's, such as CartPole-v1; and "
-                         '"module:name" of any installed module')
-    if callable(env):
-        maker: Kind = env
-        return maker
-    if isinstance(env, Sequence) and len(env) and all(map(callable, env)):
-        return list(env)
-    hint = "; give a callable that makes one" if hasattr(env, "step") else ""
-    raise TypeError("env: expected the name of a native environment, a path NAME.pyx, a NativeEnv "
-                    "subclass, a Gymnasium id, or a callable (or a list of callables) that gives "
-                    f"an environment, got {env!r:.80}{hint}")
-
-
-def is_native_class(kind: Kind) -> TypeGuard[type[NativeEnv]]:
-    """Whether that is a class of native environments."""
-    return isinstance(kind, type) and issubclass(kind, NativeEnv)
-
-
-def _construct(source: str | Kind, num_envs: int, env_kwargs: Any, max_agents: int | None,
-               first: int, last: int) -> tuple[list[NativeEnv], list[int]]:
-    """What the engine steps as environments [first, last) of the vector, and how many each holds.
-
-    Native environments: one object per run of equal kwargs. Python ones: one object for all.
-    """
-    kind = environment_class(source) if isinstance(source, str) else source
-    if env_kwargs is not None and not isinstance(env_kwargs, Mapping) \
-            and len(env_kwargs) != num_envs:
-        raise ValueError(f"env_kwargs: expected a dict or one per environment ({num_envs}), got "
-                         f"{len(env_kwargs)}")
-    if not is_native_class(kind):
-        python = _construct_python(kind, num_envs, env_kwargs or {}, max_agents, first, last)
-        return [python], [last - first]
-    if max_agents is not None:
-        raise ValueError("max_agents: is for PettingZoo environments; a native environment has "
-                         "agents_per_env slots, as its class says")
-    if env_kwargs is None or isinstance(env_kwargs, Mapping):
-        return [_instance(kind, env_kwargs or {})], [last - first]
-    environments: list[NativeEnv] = []
-    counts: list[int] = []
-    for i in range(first, last):
-        if i > first and env_kwargs[i] == env_kwargs[i - 1]:
-            counts[-1] += 1
-        else:
-            environments.append(_instance(kind, env_kwargs[i]))
-            counts.append(1)
-    return environments, counts
-
-
-def _construct_python(kind: Any, num_envs: int, env_kwargs: Any, max_agents: int | None,
-                      first: int, last: int) -> PythonEnvs:
-    """Python environments; if one cannot be made, those before it are closed."""
-    makers = kind if isinstance(kind, list) else [kind] * num_envs
-    if len(makers) != num_envs:
-        raise ValueError(f"num_envs: {num_envs}, but the list has {len(makers)} callables")
-    each = [env_kwargs] * num_envs if isinstance(env_kwargs, Mapping) else env_kwargs
-    envs: list[Any] = []
-    try:
-        for i in range(first, last):
-            env = emulation.adapt(makers[i](**each[i]))
-            if any(env is other for other in envs):
-                raise ValueError(f"env: the callable gave environment {i} an object that another "
-                                 "environment has already: it has to make a new one every time")
-            envs.append(env)
-        blueprint = emulation.inspect(envs[0], max_agents)
-        return (ParallelEnvs if blueprint.parallel else GymnasiumEnvs)(envs, blueprint)
-    except BaseException:
-        for env in envs:
-            with contextlib.suppress(Exception):     # the first error is the one to tell
-                env.close()
-        raise
-
-
-def _instance(kind: Callable[..., NativeEnv], kwargs: Mapping[str, Any]) -> NativeEnv:
-    """An instance of the class; a ValueError that names the arguments it does not take."""
-    try:
-        return kind(**kwargs)
-    except (TypeError, OverflowError) as error:
-        if not kwargs:
-            raise
-        given = ", ".join(f"{name}={value!r}" for name, value in kwargs.items())
-        raise ValueError(f"env_kwargs: {getattr(kind, '__name__', kind)}({given}): {error}") from (
-            error)
