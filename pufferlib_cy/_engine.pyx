@@ -235,6 +235,7 @@ cdef class Engine:
     # Threads. Each word stands on a cache line of its own.
     cdef readonly Py_ssize_t num_helpers
     cdef readonly Py_ssize_t max_awake           # helpers that have a core to run on
+    cdef Py_ssize_t cores
     cdef int64_t spin_ns
     cdef list threads
     cdef Helper* helpers                         # (num_helpers,), then those of the processes
@@ -295,10 +296,8 @@ cdef class Engine:
         self.helpers = <Helper*> address(self.own(arrays["helpers"]))
         self.outbox = -1
         self.max_awake = min(helpers, cores - 1)
-        # The caller, and helpers or processes one after another, have a core as long as there are.
-        self.spin_ns = SPIN_NS if max(self.worker, 1) < cores else 0
-        if helpers == 0 and self.num_processes == 0:
-            self.spin_ns = 0
+        self.cores = cores
+        self.spin_ns = SPIN_NS if cores > 1 and helpers + self.num_processes > 0 else 0
         self.threads = [threading.Thread(target=self.serve, args=(i,), daemon=True,
                                          name=f"pufferlib_cy-{i + 1}") for i in range(helpers)]
         for thread in self.threads:
@@ -917,7 +916,15 @@ cdef class Engine:
                     if self.outbox >= 0:
                         return MAIL
             if not worked:
-                rest(&me.epoch, epoch, &me.asleep, self.spin_ns)
+                rest(&me.epoch, epoch, &me.asleep, self.spin_time())
+
+    cdef int64_t spin_time(self) noexcept nogil:
+        """How long who has nothing to do spins: not at all where worker processes that are awake,
+        and the caller, have more than all cores without that."""
+        cdef Py_ssize_t i, awake = 1
+        for i in range(self.num_processes):
+            awake += atomic.load_acquire(&self.helpers[i].asleep) == 0
+        return self.spin_ns if awake <= self.cores else 0
 
     cdef void ring_bell(self, Py_ssize_t i) noexcept nogil:
         """After shard i is home: wake the caller if it sleeps, and has something to wake for.
@@ -971,7 +978,7 @@ cdef class Engine:
             if atomic.load_acquire(self.mail) != self.mail_read:
                 return False
             if turns == 0:
-                limit = atomic.now() + self.spin_ns
+                limit = atomic.now() + self.spin_time()
             turns += 1
             if turns % SPIN_TURNS == 0 and atomic.now() > limit:
                 break
