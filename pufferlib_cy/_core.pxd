@@ -121,7 +121,8 @@ cdef enum Fault:              # what the checked build found, or what stopped a 
     STALE_POINTER = 7         # wrote to what it was lent in an earlier turn of the loop
     FOREIGN_STREAM = 8        # drew from another stream than its own
     ARITHMETIC = 9            # a `Mistake`
-    WROTE_OUTSIDE = 10        # and what it was lent: wrote before or behind that
+    NOT_IN_LANES = 10         # `next_lanes` without ``lanes=True``, or `next_rows` with it
+    WROTE_OUTSIDE = 11        # and what it was lent: wrote before or behind that
 
 cdef struct Slice:
     # A run of environments of one `NativeEnv`, as `run` gets it. All pointers are at the slice's
@@ -133,6 +134,7 @@ cdef struct Slice:
     const int32_t* selected   # (num_selected,) which, ascending; NULL: all
     Py_ssize_t agents         # A
     size_t state_size         # bytes from one environment's state to the next
+    bint lanes                # states are one array per field
     char* states              # (count, state_size)
     Rng* rngs                 # (count,)
     size_t observation_size   # bytes of one observation
@@ -180,6 +182,9 @@ cdef inline Rows first_rows(Slice* slice) noexcept nogil:
 cdef inline bint next_rows(Rows* rows) noexcept nogil:
     """Go to the next environment of the slice; False after the last."""
     cdef Slice* slice = rows._slice
+    if CHECKED and slice.lanes:
+        slice.fault = NOT_IN_LANES
+        return False
     if not _next_wanted(rows):
         return False
     rows.state = slice.states + rows._environment * slice.state_size
@@ -192,11 +197,15 @@ cdef inline bint next_lanes(Rows* rows) noexcept nogil:
     """Go to the next environments, `rows.count` of them side by side; False after the last.
 
     For steps that are a loop over environments, which the C compiler turns into vector
-    instructions. Such loops want the states as one array per field, not as structs: lay out the
-    room at `NativeEnv.states` so, and begin at index `rows.environment` of each array. How many
-    environments come at a time must make no difference to what happens.
+    instructions. Such loops want the states as one array per field, not as structs: say so by
+    ``lanes=True`` in ``super().__init__``, lay out the room at `NativeEnv.states` so, and begin at
+    index `rows.environment` of each array. How many environments come at a time must make no
+    difference to what happens.
     """
     cdef Slice* slice = rows._slice
+    if not slice.lanes:
+        slice.fault = NOT_IN_LANES
+        return False
     if not _next_wanted(rows):
         return False
     cdef Py_ssize_t most = slice.num_selected - rows._next + 1

@@ -452,6 +452,8 @@ FAULTS = {
                    "observations and the rest from `rows` every time",
     FOREIGN_STREAM: "it drew from a random stream that is not its own: draw from `rows.rng` only",
     ARITHMETIC: "{kind} in {file}, line {line}",
+    NOT_IN_LANES: "its run uses next_lanes, which goes with lanes=True in super().__init__, or "
+                  "next_rows, which goes without",
 }
 FAULTS |= {WROTE_OUTSIDE + piece: f"it wrote before or behind its own {words}" for piece, words in (
     (LENT_STATE, "state: is state_size its sizeof?"),

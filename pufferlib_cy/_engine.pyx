@@ -392,6 +392,7 @@ cdef class Engine:
             slice.count = count
             slice.agents = self.agents_per_env
             slice.state_size = env.state_size
+            slice.lanes = env.lanes
             slice.states = env.states + env_first * env.state_size
             slice.rngs = env.rngs + env_first
             slice.observation_size = self.rings[OBSERVATIONS].row_size

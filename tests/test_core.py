@@ -139,6 +139,14 @@ def test_checked_build_finds_in_lanes(load_native, way, words):
             vec.step(np.zeros(21, int))
 
 
+@pytest.mark.parametrize(("way", "checked"), [(9, False), (9, True), (10, True)])
+def test_lanes_are_declared(load_native, way, checked):
+    lanes = load_native("lanes", checked).Lanes
+    with (pufferlib_cy.make(lanes, 7, env_kwargs={"way": way}, seed=0) as vec,
+          pytest.raises(pufferlib_cy.ContractError, match=r"next_lanes.*lanes=True.*next_rows")):
+        vec.reset()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the checks of GCC or Clang")
 @pytest.mark.parametrize(("way", "words"), [
     ("SUM", "an integer sum overflows"), ("PRODUCT", "an integer product overflows"),

@@ -2,7 +2,7 @@
 
 cimport cython
 from libc.math cimport NAN
-from pufferlib_cy cimport NativeEnv, Rows, Slice, first_rows, next_lanes, uniform
+from pufferlib_cy cimport NativeEnv, Rows, Slice, first_rows, next_lanes, next_rows, uniform
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
@@ -21,6 +21,8 @@ cdef enum Way:
     BEHIND = 6
     FIRST_FOR_ALL = 7         # reads the first environment's draw for all that come with it
     COUNT = 8                 # shows how many come at a time
+    NOT_DECLARED = 9          # lanes, without saying so
+    ROWS = 10                 # says so, but takes environments one by one
 
 
 @cython.final
@@ -36,11 +38,14 @@ cdef class Lanes(NativeEnv):
     def __init__(self, int way=SOUND):
         self.way = way
         super().__init__(Box(-np.inf, np.inf, (FIELDS,), np.float32), Discrete(2),
-                         (1 + AGENTS) * sizeof(float), agents_per_env=AGENTS)
+                         (1 + AGENTS) * sizeof(float), agents_per_env=AGENTS,
+                         lanes=way != NOT_DECLARED)
 
     cdef void run(self, Slice* slice) noexcept nogil:
         cdef Rows rows = first_rows(slice)
-        while next_lanes(&rows):
+        while self.way == ROWS and next_rows(&rows):
+            pass
+        while self.way != ROWS and next_lanes(&rows):
             if rows.starting:
                 self.reset(&rows)
             else:
