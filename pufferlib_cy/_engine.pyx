@@ -220,6 +220,7 @@ cdef class Engine:
     cdef readonly object returns                 # float64 (N,)
     cdef readonly object lengths                 # int32 (N,)
     cdef readonly object finished                # float64 (E, FINISHED + statistics), see Part
+    cdef readonly object collected               # the same of what was received: see `collect`
     cdef readonly object stats                   # float64 (E, statistics) of the running episodes
     cdef readonly object ended                   # bool (E,)
     cdef readonly object selection               # int32 (E,) room for `slice.selected`
@@ -231,6 +232,9 @@ cdef class Engine:
     cdef uint8_t* live_rows
     cdef uint8_t* ended_envs
     cdef uint8_t* chosen_envs
+    cdef double* finished_sums
+    cdef double* collected_sums
+    cdef Py_ssize_t num_finished                 # columns of both
 
     # Threads. Each word stands on a cache line of its own.
     cdef readonly Py_ssize_t num_helpers
@@ -324,12 +328,18 @@ cdef class Engine:
         self.lengths = arrays["lengths"]
         self.stats = arrays["stats"]
         self.finished = arrays["finished"]
+        self.collected = self.finished
+        if self.batch_size != self.num_envs:
+            self.collected = aligned_zeros(self.finished.shape, np.float64)
+        self.num_finished = self.finished.shape[1]
         self.ended = arrays["ended"]
         self.chosen = arrays["chosen"]
         self.selection = aligned_zeros(self.num_envs, np.int32)
         self.live_rows = <uint8_t*> address(self.live)
         self.ended_envs = <uint8_t*> address(self.ended)
         self.chosen_envs = <uint8_t*> address(self.chosen)
+        self.finished_sums = <double*> address(self.finished)
+        self.collected_sums = <double*> address(self.collected)
 
     cdef make_shards(self, counts, groups, shards, lines):
         """The groups and shards of `divide`, and the parts of this process's: the slices of a shard
@@ -1015,11 +1025,24 @@ cdef class Engine:
                 self.spans[taken].count = (self.groups[g].last_env * self.agents_per_env
                                            - self.spans[taken].first)
                 self.groups[g].out = False
+                if self.num_groups > 1:
+                    self.collect(g)
                 taken += 1
             else:
                 self.queue[kept] = g
                 kept += 1
         self.num_out = kept
+
+
+    cdef void collect(self, Py_ssize_t g) noexcept nogil:
+        """In staggered use: move what a group has finished to where the caller may read it while
+        the others are stepped; the group is home, and so are its rows of `finished`."""
+        cdef Py_ssize_t columns = self.num_finished, i
+        cdef double* finished = self.finished_sums
+        cdef double* collected = self.collected_sums
+        for i in range(self.groups[g].first_env * columns, self.groups[g].last_env * columns):
+            collected[i] += finished[i]
+            finished[i] = 0.0
 
 
 cdef void rest(uint32_t* epoch, uint32_t seen, uint32_t* asleep, int64_t spin_ns) noexcept nogil:

@@ -260,11 +260,12 @@ class VectorEnv:
         Keys: episodes (how many, of agents), and if there were any, episode_return and
         episode_length; then the environment's own statistics, means over the episodes of whole
         environments, if any of those ended. The sums are kept per environment and added in its
-        order, so that they do not depend on the backend.
+        order, so that they do not depend on the backend. In staggered use they are of the batches
+        received: what environments under way have finished counts when they are.
         """
         self._require_idle("episode_stats")
-        episodes, returns, lengths, ends, *own = self._engine.finished.sum(axis=0).tolist()
-        self._engine.finished[:] = 0.0
+        episodes, returns, lengths, ends, *own = self._engine.collected.sum(axis=0).tolist()
+        self._engine.collected[:] = 0.0
         stats = {"episodes": episodes}
         if episodes:
             stats.update(episode_return=returns / episodes, episode_length=lengths / episodes)
@@ -277,8 +278,8 @@ class VectorEnv:
     def finished(self) -> NDArray[np.float64]:
         """float64 (E, 4 + statistics): sums over the episodes that ended since `episode_stats` was
         last called, per environment: agents' episodes, their returns, their lengths, environments'
-        episodes, the environment's own statistics."""
-        return self._given(self._engine.finished)
+        episodes, the environment's own statistics. In staggered use, of the batches received."""
+        return self._given(self._engine.collected)
 
     def render(self, environment: int = 0) -> NDArray[np.uint8]:
         """A picture of one environment: uint8 (height, width, 3), RGB.

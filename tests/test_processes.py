@@ -27,6 +27,7 @@ from test_vector import (
     GAMES,
     actions_for,
     assert_staggered_episodes_are_serial,
+    assert_staggered_statistics_are_of_what_was_received,
     rollout,
 )
 from toys import Nested, Village
@@ -138,6 +139,12 @@ def test_staggered_batches_give_the_same_episodes(data):
     B = data.draw(st.integers(1, E), label="batch_size")
     W = data.draw(st.integers(1, 4), label="num_workers")
     assert_staggered_episodes_are_serial(functools.partial(forked, num_workers=W), E, B)
+
+
+def test_staggered_statistics_are_of_what_was_received():
+    for workers in (1, 3):
+        assert_staggered_statistics_are_of_what_was_received(
+            functools.partial(forked, num_workers=workers))
 
 
 def test_states_in_lanes_stay_where_they_are():

@@ -157,6 +157,37 @@ def test_staggered_batches_give_the_same_episodes(data):
         functools.partial(make, backend=backend, num_workers=W), E, B)
 
 
+def assert_staggered_statistics_are_of_what_was_received(make_staggered, E=12, B=4):
+    """However often they are asked for, and whatever is stepped meanwhile."""
+    with make_staggered("cartpole", E, batch_size=B, env_kwargs={"max_steps": 9}) as vec:
+        vec.async_reset(seed=0)
+        lengths, finished, total = np.zeros(E), [], 0
+        for k in range(300):
+            batch = vec.recv()
+            ids = batch.env_ids
+            lengths[ids] += batch.rewards
+            over = batch.terminations | batch.truncations
+            finished += lengths[ids[over]].tolist()
+            lengths[ids[over]] = 0
+            if k % 7 == 0 or k > 250:
+                np.testing.assert_array_equal(vec.finished[:, 0].sum(), len(finished))
+                stats = vec.episode_stats()
+                assert stats["episodes"] == len(finished)
+                if finished:
+                    assert stats["episode_return"] == pytest.approx(np.mean(finished))
+                    assert stats["episode_length"] == pytest.approx(np.mean(finished))
+                total += len(finished)
+                finished = []
+            vec.send(ids % 2)
+        assert total > 100
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_staggered_statistics_are_of_what_was_received(workers):
+    assert_staggered_statistics_are_of_what_was_received(functools.partial(
+        make, backend="serial" if workers == 1 else "threads", num_workers=workers))
+
+
 def test_staggered_serial_is_fair():
     with make("bandit", 12, backend="serial", batch_size=5) as vec:
         vec.async_reset(seed=0)
