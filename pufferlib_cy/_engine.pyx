@@ -33,6 +33,7 @@ cdef enum:
     SPIN_TURNS = 32           # pauses between two looks at the clock
     PARK_NS = 20_000_000      # how long the caller sleeps before it looks for signals and the dead
     HELPER_PARK_NS = 1_000_000_000
+    LEAVE_NS = 400_000_000    # how long a helper thread may be busy when it is to end
     FINISHED = 4              # columns of `finished` before the environment's own statistics
     PARENT_NS = 250_000_000   # how often a worker process looks whether its caller lives
 
@@ -227,7 +228,7 @@ cdef class Engine:
     cdef readonly tuple rows                     # the arrays of the rings, by RING_NAMES
     cdef readonly bint attached                  # rings are the caller's memory
 
-    cdef readonly object chosen                  # bool (E,): where `reset_some` resets
+    cdef readonly object chosen                  # bool (E,): where `send_reset_some` resets
 
     cdef uint8_t* live_rows
     cdef uint8_t* ended_envs
@@ -242,6 +243,8 @@ cdef class Engine:
     cdef Py_ssize_t cores
     cdef int64_t spin_ns
     cdef list threads
+    cdef Py_ssize_t num_serving                  # threads that have not ended
+    cdef bint waited                             # `stop` waits for them no longer
     cdef Helper* helpers                         # (num_helpers,), then those of the processes
     cdef uint32_t* epoch                         # goes up with each send
     cdef uint32_t* bell                          # 1 while the caller sleeps, or is about to, on it
@@ -304,6 +307,7 @@ cdef class Engine:
         self.spin_ns = SPIN_NS if cores > 1 and helpers + self.num_processes > 0 else 0
         self.threads = [threading.Thread(target=self.serve, args=(i,), daemon=True,
                                          name=f"pufferlib_cy-{i + 1}") for i in range(helpers)]
+        self.num_serving = helpers
         for thread in self.threads:
             thread.start()
 
@@ -311,6 +315,9 @@ cdef class Engine:
         """What a helper thread runs until `stop`."""
         with nogil:
             self.help(index)
+        self.num_serving -= 1
+        if self.num_serving == 0 and self.waited:
+            self.close_envs()
 
     cdef own(self, array):
         """Keep the array alive as long as the engine."""
@@ -551,22 +558,15 @@ cdef class Engine:
             self.call_helpers()
         self.phase = SENT
 
-    def reset_some(self, selected, double timeout=-1.0):
-        """Begin a new episode where `selected`, bool (E,), is True; the others stay as they are."""
-        cdef Py_ssize_t g
-        self.check_open()
-        if self.phase == SENT or self.num_out:
-            raise AlreadyPendingCallError("reset while a batch is under way: call recv first",
-                                          "reset")
+    def send_reset_some(self, selected):
+        """In synchronous use: begin a new episode where `selected`, bool (E,), is True; the others
+        stay as they are. `recv` waits until it is done."""
+        self.recall()
         self.chosen[:] = selected
         with nogil:
-            for g in range(self.num_groups):
-                self.start(g, RESET, True)
+            self.start(0, RESET, True)
             self.call_helpers()
-        while self.num_out:
-            self.await_groups(1, timeout)
-            self.discard()
-        self.check_faults()
+        self.phase = SENT
 
     def send(self, actions):
         """Check the actions of the last batch and begin to step its environments.
@@ -713,8 +713,8 @@ cdef class Engine:
 
     @property
     def pending(self):
-        """True between send and recv."""
-        return self.phase == SENT
+        """True between send and recv, unless it was stopped in between."""
+        return self.phase == SENT and not atomic.load_acquire(self.stopping)
 
     @property
     def fresh(self):
@@ -729,20 +729,32 @@ cdef class Engine:
 
     def stop(self, reason=None):
         """End the helper threads, close the environments and refuse further use. May be called at
-        any time, and twice. `reason`: see `refuse`."""
+        any time, and twice. `reason`: see `refuse`.
+
+        A thread cannot be ended from outside: one that is still busy after LEAVE_NS is left behind.
+        The environments are then closed by the last of them, if it ever ends.
+        """
         cdef Py_ssize_t i
+        cdef int64_t limit = atomic.now() + LEAVE_NS
         self.refuse(reason)
         atomic.add_seq_cst(self.epoch, 1)
         for i in range(self.num_helpers):
             atomic.store_seq_cst(&self.helpers[i].asleep, 0)
             atomic.wake(&self.helpers[i].asleep, 1)
-        threads, self.threads = self.threads, []
-        for thread in threads:
-            thread.join()
-        with contextlib.ExitStack() as closing:          # all of them, even if one raises
-            for env in self.envs if not self.closed else ():
+        for thread in self.threads:
+            thread.join(max(limit - atomic.now(), 0) * 1e-9)
+        self.waited = True
+        if self.num_serving == 0:
+            self.close_envs()
+
+    cdef close_envs(self):
+        """Once, and all of them, even if one raises."""
+        if self.closed:
+            return
+        self.closed = True
+        with contextlib.ExitStack() as closing:
+            for env in self.envs:
                 closing.callback(env.close)
-            self.closed = True
 
     def check_open(self):
         """Raise ClosedEnvironmentError, with the reason, after `refuse` or `stop`."""
@@ -1032,7 +1044,6 @@ cdef class Engine:
                 self.queue[kept] = g
                 kept += 1
         self.num_out = kept
-
 
     cdef void collect(self, Py_ssize_t g) noexcept nogil:
         """In staggered use: move what a group has finished to where the caller may read it while

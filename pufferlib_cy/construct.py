@@ -105,7 +105,8 @@ def _python(kind: Any, num_envs: int, env_kwargs: Any, max_agents: int | None,
     envs: list[Any] = []
     try:
         for i in range(first, last):
-            env = emulation.adapt(makers[i](**each[i]))
+            with emulation.making(i):
+                env = emulation.adapt(makers[i](**each[i]))
             if any(env is other for other in envs):
                 raise ValueError(f"env: the callable gave environment {i} an object that another "
                                  "environment has already: it has to make a new one every time")

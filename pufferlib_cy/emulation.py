@@ -6,7 +6,8 @@ environments of one vector have in common, and the classes of ``_emulation.pyx``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,17 @@ class Blueprint:
                 raise ValueError(f"environment {i} differs from environment 0: environments of one "
                                  f"vector have equal spaces and agents, but {other} stands beside "
                                  f"{self}")
+
+
+@contextlib.contextmanager
+def making(environment: int) -> Iterator[None]:
+    """Have exceptions note which environment was being made, where Python has notes (3.11)."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "add_note"):
+            error.add_note(f"while environment {environment} was made")
+        raise
 
 
 def adapt(env: Any) -> Any:

@@ -5,13 +5,15 @@ What a step needs, rows, flags and the words that sides sleep on, is in shared m
 from the caller, answered in turn, and mail from the worker about a shard that it has just stepped.
 Each is announced by a counter in shared memory first, so that nobody looks at a socket for nothing.
 
-Nothing here has a name in the file system, and no process is started but the workers: whatever
-dies, and however, leaves nothing behind.
+Nothing here has a name in the file system, and no process is started but the workers (and their
+`pufferlib_cy.forkserver`, if so wished): whatever dies, and however, leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
+import math
 import mmap
 import os
 import pickle
@@ -36,13 +38,13 @@ import gymnasium
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pufferlib_cy import pictures
+from pufferlib_cy import forkserver, pictures
 from pufferlib_cy._core import NativeEnv
 from pufferlib_cy._emulation import PythonEnvs
 from pufferlib_cy._engine import Engine, watch_parent
 from pufferlib_cy.arrays import CACHE_LINE
 
-CONTEXTS = ("spawn", "fork")
+CONTEXTS = ("spawn", "fork", "forkserver")
 START_SECONDS = 60.0          # for a worker to make its environments
 LEAVE_SECONDS = 0.4           # for workers that were asked to end, before they are terminated,
 TERMINATE_SECONDS = 0.2       # and then before they are killed
@@ -85,8 +87,9 @@ def _whole_lines(size: int) -> int:
     return -(-size // CACHE_LINE) * CACHE_LINE
 
 
-def allocate(size: int) -> int:
-    """A file descriptor of `size` bytes of zeros that have no name anywhere.
+def allocate(size: int) -> io.FileIO:
+    """`size` bytes of zeros that have no name anywhere, as a file that is closed when it is let go
+    of, whatever interrupts those who use it.
 
     Raises MemoryError, before anything is taken, if that is more than there is.
     """
@@ -95,13 +98,13 @@ def allocate(size: int) -> int:
         raise MemoryError(
             f"the rows need {_in_words(size)} of shared memory, but only {_in_words(free)} of "
             "memory are free: use fewer environments, smaller observations, or a shorter rollout")
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("pufferlib_cy", os.MFD_CLOEXEC)
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, max(size, 1))
-    return descriptor
+    with uninterrupted():
+        if hasattr(os, "memfd_create"):
+            file = io.FileIO(os.memfd_create("pufferlib_cy", os.MFD_CLOEXEC), "r+b")
+        else:
+            file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (the caller closes it)
+        file.truncate(max(size, 1))
+    return file
 
 
 def place(descriptor: int, layout: Layout) -> dict[str, NDArray[Any]]:
@@ -177,6 +180,28 @@ class Job:
     autoreset: int
     cores: int
     kind: Mapping[str, Any]           # `NativeEnv.kind` of the caller's environments
+    registered: Sequence[bytes] = ()  # see `registered`
+
+
+def registered() -> list[bytes]:
+    """What the caller's program has registered with Gymnasium, for interpreters that do not run it.
+
+    Each is pickled for itself: one that cannot be sent is of no harm, unless it is asked for.
+    """
+    specs = []
+    for spec in gymnasium.registry.values():
+        if not str(spec.entry_point).startswith(("gymnasium.envs", "pufferlib_cy")):
+            with contextlib.suppress(Exception):
+                specs.append(cloudpickle.dumps(spec))
+    return specs
+
+
+def register(specs: Sequence[bytes]) -> None:
+    """Register what the caller has, and this process has not."""
+    for letter in specs:
+        with contextlib.suppress(Exception):
+            spec = pickle.loads(letter)
+            gymnasium.registry.setdefault(spec.id, spec)
 
 
 # ---- the worker's side ---------------------------------------------------------------------------
@@ -187,6 +212,7 @@ class _Worker:
 
     def __init__(self, connection: Connection, descriptor: int, job: Job) -> None:
         self.connection = connection
+        register(job.registered)
         environments, counts = job.construct(*job.firsts[job.worker:job.worker + 2])
         for env in environments:
             env.check_kind(job.kind)
@@ -453,25 +479,45 @@ class Forked:
             os.kill(self.pid, number)
 
 
-def spawn(socket: int, descriptor: int) -> subprocess.Popen[bytes]:
-    """A fresh interpreter that becomes a worker. The user's main module is not run again: what the
-    worker needs of it is sent by value."""
-    script = (f"import sys; sys.path[:] = {sys.path!r}; from pufferlib_cy.processes import spawned;"
-              f" spawned({socket}, {descriptor}, {os.getpid()})")
+def interpreter(code: str, *descriptors: int) -> subprocess.Popen[bytes]:
+    """A fresh interpreter that runs the code and inherits the descriptors. The user's main module
+    is not run again: what a worker needs of it is sent by value."""
+    script = f"import sys; sys.path[:] = {sys.path!r}; {code}"
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return subprocess.Popen([os.fsdecode(get_executable()), *flags, "-c", script],
-                            stdin=subprocess.DEVNULL, pass_fds=(socket, descriptor),
+                            stdin=subprocess.DEVNULL, pass_fds=descriptors,
                             env={**os.environ, **THREAD_LIMITS})
+
+
+def spawn(socket: int, descriptor: int) -> subprocess.Popen[bytes]:
+    """A fresh interpreter that becomes a worker."""
+    return interpreter(f"from pufferlib_cy.processes import spawned; spawned({socket}, "
+                       f"{descriptor}, {os.getpid()})", socket, descriptor)
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the block is done; children that are started in it begin deaf to it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    """Ctrl-C waits until the block is done; children that are started in it begin deaf to it.
+
+    The system may hand the signal to another thread, which is not deaf; but Python's handler runs
+    in the main thread, and only takes note.
+    """
+    noted: list[tuple[Any, ...]] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    handler = signal.getsignal(signal.SIGINT)
+    mine = callable(handler) and threading.current_thread() is threading.main_thread()
+    # The mask changes only while the handler takes note: no interrupt can come in between.
     try:
+        if mine:
+            signal.signal(signal.SIGINT, lambda *event: noted.append(event))
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if mine:
+            signal.signal(signal.SIGINT, handler)
+        if noted and callable(handler):
+            handler(*noted[0])
 
 
 class Workers:
@@ -481,24 +527,31 @@ class Workers:
     that the engine refuses further use and says why.
     """
 
-    def __init__(self, engine: Engine, job: Job, descriptor: int, context: str,
-                 timeout: float) -> None:
-        self.engine, self.firsts, self.timeout = engine, job.firsts, timeout
+    def __init__(self, engine: Engine, job: Job, timeout: float) -> None:
+        self.engine, self.firsts = engine, job.firsts
+        self.timeout = timeout if timeout >= 0 else math.inf
         self._owner = os.getpid()
         self._processes: list[Process] = []
+        self._server: forkserver.ForkServer | None = None
         self._connections: list[Connection] = []
         self._read = [0] * (len(job.firsts) - 2)       # mail read, per worker
         self._infos: dict[int, list[Any]] = {}         # by shard, see `Engine.take_infos`
         self._allocated: dict[int, tuple[int, NDArray[Any]]] = {}     # (number, rows) by address
         self._allocations = 0
+        self._replies: list[tuple[str, list[Any]]] | None = None      # see `collect`
+
+    def start(self, job: Job, descriptor: int, context: str) -> None:
+        """Start all, and wait until they have made their environments."""
+        if context != "fork":
+            job = replace(job, registered=registered())
         try:
             for worker in range(1, len(job.firsts) - 1):
                 self._start(replace(job, worker=worker), descriptor, context)
-            if context == "spawn":
+            if context != "fork":
                 for worker, connection in enumerate(self._connections, 1):
                     letter = _dumps(replace(job, worker=worker),
                                     "env: what makes the environments cannot be sent to a worker "
-                                    'process, with context="spawn"')
+                                    f'process, with context="{context}"')
                     with self._unbroken(worker):
                         connection.send_bytes(letter)
             for worker in range(1, len(self._connections) + 1):
@@ -506,7 +559,7 @@ class Workers:
         except BaseException:
             self.stop()
             raise
-        engine.workers = self
+        self.engine.workers = self
 
     def _start(self, job: Job, descriptor: int, context: str) -> None:
         caller = os.getpid()
@@ -515,6 +568,9 @@ class Workers:
             self._connections.append(ours)
             if context == "spawn":
                 process: Process = spawn(theirs.fileno(), descriptor)
+            elif context == "forkserver":
+                self._server = self._server or forkserver.ForkServer()
+                process = self._server.fork(theirs.fileno(), descriptor)
             else:
                 process = Forked(lambda: work(theirs, descriptor, caller, job))
             self._processes.append(process)
@@ -530,22 +586,45 @@ class Workers:
 
         What it raises is raised here. `handle`: a file descriptor to go with the letter.
         """
-        self._send(worker, name, arguments, handle)
-        return self._answer(worker)
+        with self._finishing():
+            self._send(worker, _request(name, arguments), handle)
+            reply = self._reply(worker)
+        return self._value(worker, *reply)
 
     def ask_all(self, name: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Ask all workers at once, each with its own arguments."""
-        for worker, own in enumerate(arguments, 1):
-            self._send(worker, name, own)
+        self.send_all(name, arguments)
+        return self.collect()
+
+    def send_all(self, name: str, arguments: Sequence[tuple[Any, ...]]) -> None:
+        """The first half of `ask_all`."""
+        # All are written before one is sent: what was not asked of all would be answered by some.
+        letters = [_request(name, own) for own in arguments]
+        self._replies = []
+        with self._finishing():
+            for worker, letter in enumerate(letters, 1):
+                self._send(worker, letter)
+
+    def collect(self, timeout: float | None = None) -> list[Any]:
+        """The second half of `ask_all`. After `timeout` seconds it raises TimeoutError, and may be
+        called again."""
+        assert self._replies is not None
+        until = None if timeout is None else time.monotonic() + timeout
         # All are read before one is looked at: what a refusal left unread would answer what is
         # asked next.
-        replies = [self._reply(worker) for worker in range(1, len(arguments) + 1)]
+        with self._finishing():
+            while len(self._replies) < len(self):
+                self._replies.append(self._reply(len(self._replies) + 1, until=until))
+        replies, self._replies = self._replies, None
         return [self._value(worker, *reply) for worker, reply in enumerate(replies, 1)]
 
-    def _send(self, worker: int, name: str, arguments: tuple[Any, ...],
-              handle: int | None = None) -> None:
+    @property
+    def asked(self) -> bool:
+        """True between `send_all` and the end of `collect`."""
+        return self._replies is not None
+
+    def _send(self, worker: int, letter: bytes, handle: int | None = None) -> None:
         self.engine.check_open()
-        letter = _dumps((name, arguments), f"{name}: arguments cannot be sent to a worker process")
         with self._unbroken(worker):
             self.engine.announce(worker)
             self._connections[worker - 1].send_bytes(letter)
@@ -557,10 +636,11 @@ class Workers:
         """Wait for a worker's answer and return it; raise a refusal."""
         return self._value(worker, *self._reply(worker, patience))
 
-    def _reply(self, worker: int, patience: float = 0.0) -> tuple[str, list[Any]]:
+    def _reply(self, worker: int, patience: float = 0.0,
+               until: float | None = None) -> tuple[str, list[Any]]:
         """Wait for a worker's answer or refusal; mail that comes before it is read."""
         while True:
-            kind, *content = self._receive(worker, patience)
+            kind, *content = self._receive(worker, patience, until)
             if kind in ("answer", "refusal"):
                 return kind, content
             self._file(worker, kind, content)
@@ -572,10 +652,11 @@ class Workers:
 
     def read(self) -> None:
         """Read all mail that is announced."""
-        for worker in range(1, len(self) + 1):
-            while self._read[worker - 1] != self.engine.announced(worker):
-                kind, *content = self._receive(worker)
-                self._file(worker, kind, content)
+        with self._finishing():
+            for worker in range(1, len(self) + 1):
+                while self._read[worker - 1] != self.engine.announced(worker):
+                    kind, *content = self._receive(worker)
+                    self._file(worker, kind, content)
 
     def _file(self, worker: int, kind: str, content: list[Any]) -> None:
         """Take note of a worker's mail."""
@@ -595,13 +676,20 @@ class Workers:
         """Infos of steps that nobody received."""
         self._infos.clear()
 
-    def _receive(self, worker: int, patience: float = 0.0) -> Any:
-        """The worker's next message, within `timeout` or `patience`, whichever is longer."""
+    def _receive(self, worker: int, patience: float = 0.0, until: float | None = None) -> Any:
+        """The worker's next message, within `timeout` or `patience`, whichever is longer.
+
+        TimeoutError is the end of the workers; or none, if it comes because it is later than
+        `until`.
+        """
         connection, limit = self._connections[worker - 1], max(self.timeout, patience)
         deadline = time.monotonic() + limit
         with self._unbroken(worker):
-            while not connection.poll(POLL_SECONDS):
+            while not connection.poll(POLL_SECONDS if until is None else
+                                      min(POLL_SECONDS, max(until - time.monotonic(), 0.0))):
                 self._check_alive()
+                if until is not None and time.monotonic() >= until:
+                    raise TimeoutError(f"{self._name(worker)} has not answered yet")
                 if time.monotonic() > deadline:
                     self._fail(TimeoutError(f"{self._name(worker)} did not answer within "
                                             f"{limit:g} s"))
@@ -610,13 +698,23 @@ class Workers:
     @contextlib.contextmanager
     def _unbroken(self, worker: int) -> Iterator[None]:
         """Half a message is worse than none: if it is all that was sent or read, end everything."""
+        with self._finishing():
+            try:
+                yield
+            except TimeoutError:           # an OSError too, but none of the connection's
+                raise
+            except (OSError, EOFError):
+                self._check_alive(LEAVE_SECONDS)
+                self._fail(WorkerDied(f"{self._name(worker)} has closed its connection"))
+
+    @contextlib.contextmanager
+    def _finishing(self) -> Iterator[None]:
+        """Whatever leaves the block unfinished, such as Ctrl-C, ends everything; but for a
+        TimeoutError, after which it can be gone on with, or everything has been ended."""
         try:
             yield
-        except TimeoutError:           # an OSError too, but `_fail`'s: everything is ended
+        except TimeoutError:
             raise
-        except (OSError, EOFError):
-            self._check_alive(LEAVE_SECONDS)
-            self._fail(WorkerDied(f"{self._name(worker)} has closed its connection"))
         except BaseException as error:
             self.stop(f"{type(error).__name__} while it was talking to a worker process")
             raise
@@ -666,19 +764,23 @@ class Workers:
             return
         with uninterrupted():
             self.engine.refuse(reason)
-            self.engine.workers = None
+            self.engine.workers = self._replies = None
             processes, self._processes = self._processes, []
             for worker, connection in enumerate(self._connections[:len(processes)], 1):
                 with contextlib.suppress(OSError):
+                    os.set_blocking(connection.fileno(), False)    # it may be full
                     self.engine.announce(worker)
                     connection.send_bytes(cloudpickle.dumps(("leave", ())))
-            _await_end(processes, LEAVE_SECONDS)
+            await_end(processes, LEAVE_SECONDS)
             for process in processes:
                 process.terminate()
-            _await_end(processes, TERMINATE_SECONDS)
+            await_end(processes, TERMINATE_SECONDS)
             for process in processes:
                 process.kill()
-            _await_end(processes, LEAVE_SECONDS)
+            await_end(processes, LEAVE_SECONDS)
+            server, self._server = self._server, None
+            if server is not None:
+                server.stop()
             for connection in self._connections:
                 connection.close()
             self.engine.stop()
@@ -688,14 +790,12 @@ class Workers:
     def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """An array of zeros that all workers see."""
         layout = {"rows": (shape, dtype)}
-        descriptor = allocate(nbytes(layout))
         self._allocations += 1
-        try:
-            rows = place(descriptor, layout)["rows"]
+        with allocate(nbytes(layout)) as memory:
+            rows = place(memory.fileno(), layout)["rows"]
             for worker in range(1, len(self) + 1):
-                self.ask(worker, "allocate", self._allocations, shape, dtype, handle=descriptor)
-        finally:
-            os.close(descriptor)
+                self.ask(worker, "allocate", self._allocations, shape, dtype,
+                         handle=memory.fileno())
         self._allocated[rows.ctypes.data] = self._allocations, rows
         return rows
 
@@ -709,6 +809,10 @@ class Workers:
                                  "share: take the array from vec.allocate(shape, dtype)")
             numbers[name] = number
         self.ask_all("attach", [(numbers,)] * len(self))
+
+
+def _request(name: str, arguments: tuple[Any, ...]) -> bytes:
+    return _dumps((name, arguments), f"{name}: arguments cannot be sent to a worker process")
 
 
 def _dumps(thing: Any, complaint: str) -> bytes:
@@ -728,7 +832,7 @@ def _ending(code: int) -> str:
     return f"was ended by {name}" + (": out of memory?" if name == "SIGKILL" else "")
 
 
-def _await_end(processes: Sequence[Process], seconds: float) -> None:
+def await_end(processes: Sequence[Process], seconds: float) -> None:
     """Wait until all have ended, at most so long."""
     deadline = time.monotonic() + seconds
     while any(process.poll() is None for process in processes) and time.monotonic() < deadline:

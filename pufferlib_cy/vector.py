@@ -135,7 +135,8 @@ class VectorEnv:
         elif seed is not None:
             raise ValueError("reset: a seed is for full resets; leave out seed or reset_mask")
         else:
-            self._reset_some(selected, None, options)
+            self._send_reset_some(selected, None, options)
+            self._engine.recv(self.timeout)
         self._spoil_lent()
         return self._given(self._shown()), self._infos() if self._python else {}
 
@@ -415,6 +416,17 @@ class VectorEnv:
         arguments, None where it is to be left out."""
         return processes.apply(self._engine.envs, do, each)
 
+    def _begin(self, do: Callable[..., Any], each: Sequence[tuple[Any, ...] | None]) -> Callable[
+            [float | None], list[Any]]:
+        """Begin `_apply`. The function that is returned waits for the results, so many seconds
+        (None: as long as it takes), and raises TimeoutError; it may be called again then."""
+        return lambda timeout: self._apply(do, each)
+
+    @property
+    def _under_way(self) -> bool:
+        """Something was begun whose results nobody has taken."""
+        return self._engine.pending
+
     @property
     def bytes_per_env(self) -> float:
         """Bytes of state, random stream, rows and statistics that one environment takes."""
@@ -428,7 +440,10 @@ class VectorEnv:
     def close(self) -> None:
         """Stop helper threads and worker processes. Further use raises ClosedEnvironmentError;
         closing twice is fine."""
-        self._finalizer()
+        if (alive := self._finalizer.peek()) is not None:
+            _, stop, *_ = alive
+            stop()
+            self._finalizer.detach()      # not before: an interrupt leaves it to be called later
 
     def __enter__(self) -> VectorEnv:
         return self
@@ -480,14 +495,15 @@ class VectorEnv:
         k = self._engine.steps - 1
         return _slot(self._rewards, k), _slot(self._terminations, k), _slot(self._truncations, k)
 
-    def _reset_some(self, selected: NDArray[np.bool_], seeds: Sequence[int | None] | None,
-                    options: Mapping[str, Any] | None) -> None:
-        """Reset the selected environments, bool (E,); seeds and options as for `_prepare`."""
+    def _send_reset_some(self, selected: NDArray[np.bool_], seeds: Sequence[int | None] | None,
+                         options: Mapping[str, Any] | None) -> None:
+        """Begin to reset the selected environments, bool (E,); seeds and options as for
+        `_prepare`."""
         self._engine.recall(self.timeout)
         if self._engine.fresh:
             raise ResetNeeded("the first reset is of all environments: leave out reset_mask")
         self._prepare(seeds, options, selected)
-        self._engine.reset_some(selected, self.timeout)
+        self._engine.send_reset_some(selected)
 
     def _require_synchronous(self, call: str) -> None:
         if self.batch_size != self.num_envs:
@@ -570,14 +586,16 @@ class Processes(VectorEnv):
     longer than `timeout` for a step, ends the vector environment: `WorkerDied`, `TimeoutError`.
 
     `construct` makes the environments ``[first, last)``, in the process where they are to live.
+    Without `caller_steps` none live in the caller's, in synchronous use either; one is made there
+    to be looked at, and closed.
     """
 
     backend = "processes"
 
     def __init__(self, construct: processes.Construct, num_envs: int, *, num_workers: int,
                  batch_size: int, autoreset: str, seed: Any, timeout: float, copy: bool,
-                 context: str) -> None:
-        firsts = owners(num_envs, num_workers, batch_size == num_envs)
+                 context: str, caller_steps: bool = True) -> None:
+        firsts = owners(num_envs, num_workers, caller_steps and batch_size == num_envs)
         environments, counts = construct(0, max(1, firsts[1]))
         if not firsts[1]:
             counts = [0]                  # one was made, to be looked at
@@ -587,25 +605,26 @@ class Processes(VectorEnv):
             shared = layout(first, num_envs, len(shards), len(firsts) - 2)
             if isinstance(first, PythonEnvs):
                 shared["exact_rewards"] = (num_envs, first.agents_per_env), np.float64
-            descriptor = processes.allocate(processes.nbytes(shared))
-            try:
-                share = processes.Share(0, firsts, processes.place(descriptor, shared))
+            with processes.allocate(processes.nbytes(shared)) as memory:
+                share = processes.Share(0, firsts, processes.place(memory.fileno(), shared))
                 super().__init__(environments, counts, num_workers=num_workers,
                                  batch_size=batch_size, autoreset=autoreset, seed=seed,
                                  timeout=timeout, copy=copy, share=share)
+                if not firsts[1]:
+                    processes.close_python(environments)
                 processes.share_rewards(self._engine, share)
                 self._exact_rewards = share.arrays.get("exact_rewards")
                 job = processes.Job(0, firsts, shared, construct, batch_size,
                                     AUTORESET_MODES.index(autoreset), available_cores(),
                                     first.kind)
-                self._workers = processes.Workers(self._engine, job, descriptor, context, timeout)
-            finally:
-                os.close(descriptor)
+                self._workers = processes.Workers(self._engine, job, timeout)
+                # Before they are started: an interrupt finds them at any moment.
+                self._finalizer.detach()
+                self._finalizer = weakref.finalize(self, self._workers.stop)
+                self._workers.start(job, memory.fileno(), context)
         except BaseException:
             processes.close_python(environments)
             raise
-        self._finalizer.detach()
-        self._finalizer = weakref.finalize(self, self._workers.stop)
         self._firsts = firsts
 
     @property
@@ -631,9 +650,17 @@ class Processes(VectorEnv):
 
     def _apply(self, do: Callable[..., Any],
                each: Sequence[tuple[Any, ...] | None]) -> list[Any]:
+        return self._begin(do, each)(None)
+
+    def _begin(self, do: Callable[..., Any], each: Sequence[tuple[Any, ...] | None]) -> Callable[
+            [float | None], list[Any]]:
         own = super()._apply(do, each[:self._firsts[1]])
-        return sum(self._workers.ask_all("apply", [(do, each[first:last])
-                                                   for first, last in self._ranges()]), own)
+        self._workers.send_all("apply", [(do, each[first:last]) for first, last in self._ranges()])
+        return lambda timeout: sum(self._workers.collect(timeout), own)
+
+    @property
+    def _under_way(self) -> bool:
+        return super()._under_way or self._workers.asked
 
     def _states(self) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
         states, rngs = zip(super()._states(), *self._ask_all("states"), strict=True)
@@ -693,8 +720,9 @@ def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[...
     seed: for the first reset, if that is given none.
     timeout: seconds that `step`, `reset` and `recv` wait.
     copy: return copies instead of views that the next call overwrites.
-    context: how worker processes start: "spawn", a fresh interpreter each, or "fork", at once, but
-        with whatever state the caller's libraries are in.
+    context: how worker processes start: "spawn", a fresh interpreter each; "forkserver", copies of
+        one fresh interpreter; or "fork", at once, but with whatever state the caller's libraries
+        are in.
 
     Raises ValueError or TypeError for arguments that make no sense, naming the argument, and
     MemoryError if shared memory would not hold the rows.

@@ -586,6 +586,14 @@ def test_too_much_memory_is_refused_before_anything_starts(trouble):
         vec.reset()
 
 
+def test_ten_gigabytes_where_there_are_four(trouble, monkeypatch):
+    monkeypatch.setattr(processes, "available_memory", lambda: 4 * 10**9)
+    began = time.monotonic()
+    with pytest.raises(MemoryError, match=r"need 10(\.\d)? GB of shared memory, but only 4 GB"):
+        forked(trouble, 625_000, env_kwargs={"size": 997})
+    assert time.monotonic() - began < 1
+
+
 def test_memory_limits_are_seen():
     assert 0 < processes.available_memory() <= psutil.virtual_memory().total
 
@@ -706,16 +714,18 @@ def until_empty(living, seconds):
 def test_a_caller_that_is_killed_takes_its_workers_along(context):
     with session(sys.executable, "-c", SCRIPT, context) as (process, living):
         assert process.stdout.readline() == "ready\n"
-        assert len(living()) == 3
+        assert len(living()) == 3 + (context == "forkserver")
         process.kill()
         process.wait()
         assert not until_empty(living, 1.0)
 
 
-@pytest.mark.parametrize("delay", [None, 0.0, 0.25, 0.3, 0.35, 0.4])
-def test_ctrl_c(delay):
+@pytest.mark.parametrize(("context", "delay"), [
+    *(("spawn", delay) for delay in (None, 0.0, 0.25, 0.3, 0.35, 0.4)),
+    *(("forkserver", delay) for delay in (None, 0.3, 0.4))])
+def test_ctrl_c(context, delay):
     """To the whole group, as a terminal does: only the caller speaks, and all end."""
-    with session(sys.executable, "-c", SCRIPT, "spawn") as (process, living):
+    with session(sys.executable, "-c", SCRIPT, context) as (process, living):
         if delay is None:
             process.stdout.readline()
         else:
@@ -749,18 +759,24 @@ with pufferlib_cy.make("cartpole", 4, backend="processes", num_workers=2,
 # ---- idleness ------------------------------------------------------------------------------------
 
 
-def test_idle_workers_sleep():
-    with forked("squared", 64, num_workers=4) as vec:
-        vec.reset(seed=0)
-        time.sleep(0.05)
-        workers = psutil.Process().children()
+@pytest.mark.parametrize("context", ["fork", "forkserver"])
+@pytest.mark.parametrize("batch_size", [64, 16])
+def test_idle_workers_sleep(batch_size, context):
+    """Each, and a fork server, uses less than 2 % of a core, between steps and before the first."""
+    with make("squared", 64, backend="processes", num_workers=4, batch_size=batch_size,
+              context=context) as vec:
+        workers = psutil.Process().children(recursive=True)
+        assert len(workers) == 3 + (batch_size == 16) + (context == "forkserver")
 
         def used():
             return sum(sum(w.cpu_times()[:2]) for w in workers)
 
-        before = used()
-        time.sleep(1.0)
-        assert used() - before <= 0.02 * len(workers)
+        for begin in (lambda: None, lambda: vec.async_reset(seed=0)):
+            begin()
+            time.sleep(0.1)
+            before = used()
+            time.sleep(0.6)
+            assert used() - before <= 0.6 * 0.02 * len(workers) + 0.01     # a tick of the clock
 
 
 def test_parked_workers_are_woken():

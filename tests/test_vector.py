@@ -544,8 +544,8 @@ def test_idle_helpers_sleep():
         vec.reset(seed=0)
         time.sleep(0.05)
         before = time.process_time()
-        time.sleep(0.5)
-        assert time.process_time() - before < 0.05
+        time.sleep(1.0)
+        assert time.process_time() - before < 0.02 * 3        # of a core for each
 
 
 @pytest.mark.parametrize("game", ["cartpole", "cartpole_fast", "squared", "crowd", "lanes"])
