@@ -3,35 +3,46 @@
 `SyncVectorEnv` and `AsyncVectorEnv` take the arguments of Gymnasium's own and give the same arrays,
 bit for bit. `as_gymnasium` turns any vector environment with one agent per environment into a
 ``gymnasium.vector.VectorEnv``; ``gymnasium.make_vec("pufferlib_cy/Breakout-v0", ...)`` makes one of
-native environments, and ``gymnasium.make`` a single one. Needs Gymnasium 1.1 or newer.
+native environments, and ``gymnasium.make`` a single one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import logger
 from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError
 from gymnasium.spaces import Space
 from gymnasium.spaces.utils import is_space_dtype_shape_equiv
-from gymnasium.vector import AutoresetMode
 from gymnasium.vector.async_vector_env import AsyncState
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 from numpy.typing import NDArray
 
+from pufferlib_cy import processes
 from pufferlib_cy._core import EnvError, NativeEnv
 from pufferlib_cy._emulation import GymnasiumEnvs, PythonEnvs
 from pufferlib_cy.auto import available_cores
 from pufferlib_cy.bridges import nested
-from pufferlib_cy.emulation import Blueprint
+from pufferlib_cy.emulation import Blueprint, making
 from pufferlib_cy.infos import Infos, gather
-from pufferlib_cy.vector import Serial, Threads, VectorEnv, make
+from pufferlib_cy.vector import Processes, Serial, Threads, VectorEnv, make
 from pufferlib_cy.viewers import TURNS_PER_SECOND
+
+try:
+    from gymnasium.vector import AutoresetMode
+except ImportError:
+    class AutoresetMode(enum.Enum):  # type: ignore[no-redef]
+        """Those of Gymnasium 1.1; that of 1.0 itself is NEXT_STEP."""
+
+        NEXT_STEP = "NextStep"
+        SAME_STEP = "SameStep"
+        DISABLED = "Disabled"
 
 MODES = {AutoresetMode.SAME_STEP: "same_step", AutoresetMode.NEXT_STEP: "next_step",
          AutoresetMode.DISABLED: "disabled"}
@@ -47,6 +58,8 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
     `vec` is the vector environment below. An exception of an environment is raised as it is, with
     an `EnvError` that names the environment as its cause; `vec` is closed then.
     """
+
+    closed = True               # until it is made: Gymnasium 1.1 closes what it collects
 
     def __init__(self, vec: VectorEnv, *, info_layout: str = "dict", copy: bool = True,
                  render_mode: str | None = None) -> None:
@@ -64,6 +77,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         self.single_action_space = vec.env_action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.closed = False
 
     def reset(self, *, seed: int | Sequence[int | None] | None = None,
               options: dict[str, Any] | None = None) -> tuple[Any, Any]:
@@ -109,7 +123,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         self.vec.set_attr(name, values)
 
     def close_extras(self, **_: Any) -> None:
-        """Close the environments."""
+        """Close the environments; what is still under way is not waited for."""
         self.vec.close()
 
     # ---- helpers ---------------------------------------------------------------------------------
@@ -123,12 +137,11 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         seeds = None if seed is None else self.vec._seeds(seed)
         if seeds is not None:
             seeds = [s if chosen else None for s, chosen in zip(seeds, mask, strict=True)]
-        self.vec._reset_some(
+        self.vec._send_reset_some(
             mask, seeds, {key: value for key, value in options.items() if key != "reset_mask"})
 
     def _recv_reset(self, timeout: float | None = None) -> tuple[Any, Any]:
-        if self.vec._engine.pending:                 # a reset of some is home already
-            self.vec._engine.recv(self.vec.timeout if timeout is None else timeout)
+        self.vec._engine.recv(self.vec.timeout if timeout is None else timeout)
         return self._observe(), self._infos(np.zeros(self.num_envs, np.bool_))
 
     def _send(self, actions: Any) -> None:
@@ -213,7 +226,8 @@ def _original_errors() -> Iterator[None]:
         yield
     except EnvError as fault:
         error, fault.__cause__ = fault.__cause__, None
-        assert error is not None
+        if error is None:                  # it could not be sent from its process: only its words
+            raise
         raise error from fault
 
 
@@ -224,8 +238,8 @@ class _PythonVectorEnv(GymnasiumVectorEnv):
 
     def __init__(self, env_fns: Sequence[Callable[[], gymnasium.Env[Any, Any]]], copy: bool,
                  observation_mode: str | tuple[Space[Any], Space[Any]],
-                 autoreset_mode: str | AutoresetMode, backend: str,
-                 num_workers: int | None) -> None:
+                 autoreset_mode: str | AutoresetMode, backend: str, num_workers: int | None,
+                 context: str = "spawn") -> None:
         self.env_fns = list(env_fns)
         self.observation_mode = observation_mode
         mode = MODES[AutoresetMode(autoreset_mode)]
@@ -240,8 +254,8 @@ class _PythonVectorEnv(GymnasiumVectorEnv):
                              "'different', or a tuple of the batched and the single space")
         if not self.env_fns:
             raise ValueError("env_fns: expected at least one callable that makes an environment")
-        vec = _launch(partial(_construct, self.env_fns, custom[1] if custom else None),
-                      len(self.env_fns), mode, backend, num_workers)
+        vec = _launch(_Maker(self.env_fns, custom[1] if custom else None), len(self.env_fns), mode,
+                      backend, num_workers, context)
         try:
             super().__init__(vec, copy=copy)
             observed = vec.get_attr("observation_space")
@@ -289,40 +303,55 @@ class _Given(Blueprint):
         pass
 
 
-def _construct(env_fns: Sequence[Callable[[], gymnasium.Env[Any, Any]]], space: Space[Any] | None,
-               first: int, last: int) -> tuple[list[NativeEnv], list[int]]:
-    """The environments [first, last) as what the engine steps, and how many they are; `space`: of
-    their observations, if it is not their own."""
-    envs: list[gymnasium.Env[Any, Any]] = []
-    try:
-        for i, env_fn in enumerate(env_fns[first:last], first):
-            env = env_fn()
-            if not isinstance(env, gymnasium.Env):
-                raise TypeError(f"env_fns: callable {i} gave {env!r:.60}, which is no "
-                                "gymnasium.Env")
-            envs.append(env)
-        blueprint = _Given(envs[0].observation_space if space is None else space,
-                           envs[0].action_space, 1, (), False, False)
-        return [GymnasiumEnvs(envs, blueprint)], [len(envs)]
-    except BaseException:
-        for env in envs:
-            env.close()
-        raise
+class _Maker:
+    """Makes environments [first, last) as what the engine steps: a `processes.Construct`.
+
+    space: of their observations, if it is not their own. All have the spaces of the environment
+    that is made first, that is 0, also in the worker processes, to which this object is sent after
+    that.
+    """
+
+    def __init__(self, env_fns: Sequence[Callable[[], gymnasium.Env[Any, Any]]],
+                 space: Space[Any] | None) -> None:
+        self.env_fns = env_fns
+        self.space = space
+        self.blueprint: Blueprint | None = None
+
+    def __call__(self, first: int, last: int) -> tuple[list[NativeEnv], list[int]]:
+        envs: list[gymnasium.Env[Any, Any]] = []
+        try:
+            for i, env_fn in enumerate(self.env_fns[first:last], first):
+                with making(i):
+                    env = env_fn()
+                if not isinstance(env, gymnasium.Env):
+                    raise TypeError(f"env_fns: callable {i} gave {env!r:.60}, which is no "
+                                    "gymnasium.Env")
+                envs.append(env)
+            if self.blueprint is None:
+                self.blueprint = _Given(self.space or envs[0].observation_space,
+                                        envs[0].action_space, 1, (), False, False)
+            return [GymnasiumEnvs(envs, self.blueprint)], [len(envs)]
+        except BaseException:
+            for env in envs:
+                env.close()
+            raise
 
 
-def _launch(construct: Callable[[int, int], tuple[list[NativeEnv], list[int]]], num_envs: int,
-            autoreset: str, backend: str, num_workers: int | None) -> VectorEnv:
+def _launch(maker: _Maker, num_envs: int, autoreset: str, backend: str, num_workers: int | None,
+            context: str) -> VectorEnv:
     """The vector environment of a backend: the one place where the classes here choose one."""
-    if backend not in ("serial", "threads"):
-        raise ValueError(f"backend: {backend!r} is not one of serial, threads")
-    kind = Serial if backend == "serial" else Threads
+    if backend not in ("serial", "threads", "processes"):
+        raise ValueError(f"backend: {backend!r} is not one of serial, threads, processes")
     if num_workers is None:
         num_workers = min(num_envs, available_cores())
-    environments, counts = construct(0, num_envs)
+    if backend == "serial":
+        num_workers = 1
     # Gymnasium waits for ever where it is given no timeout: so does a negative one here.
-    return kind(environments, counts, num_workers=1 if backend == "serial" else num_workers,
-                batch_size=num_envs, autoreset=autoreset, seed=None, timeout=-1.0,
-                copy=False)
+    arguments: dict[str, Any] = dict(num_workers=num_workers, batch_size=num_envs,
+                                     autoreset=autoreset, seed=None, timeout=-1.0, copy=False)
+    if backend == "processes":
+        return Processes(maker, num_envs, context=context, caller_steps=False, **arguments)
+    return (Serial if backend == "serial" else Threads)(*maker(0, num_envs), **arguments)
 
 
 class SyncVectorEnv(_PythonVectorEnv):
@@ -354,17 +383,25 @@ class SyncVectorEnv(_PythonVectorEnv):
 
 
 class AsyncVectorEnv(_PythonVectorEnv):
-    """Environments stepped side by side: ``gymnasium.vector.AsyncVectorEnv`` over rows.
+    """Environments stepped in worker processes: ``gymnasium.vector.AsyncVectorEnv`` over rows.
 
     Parameters
     ----------
     env_fns, copy, observation_mode, autoreset_mode: as for `SyncVectorEnv`.
-    shared_memory, context, daemon: accepted for Gymnasium's signature; rows are always shared.
+    shared_memory, daemon: accepted for Gymnasium's signature; rows are always shared, and workers
+        always end with the caller, though they may have children.
+    context: how worker processes start, "spawn", "fork" or "forkserver"; None: the default of
+        `multiprocessing`, as with Gymnasium.
     worker: must be None: there is no worker function to replace.
     max_concurrency: environments stepped at the same time, at most.
-    backend, num_workers: how they are stepped, and by how many; default: one worker per core.
+    backend: "processes", "threads" (in this process, for environments that let go of the GIL), or
+        "serial".
+    num_workers: processes or threads; default: one per core. All environments live in the
+        processes, each with a share of them; but one is made in this process, to be looked at, and
+        closed.
 
-    A call that times out stays under way, and may be waited for again (Gymnasium's own forgets it).
+    An environment that ends or crashes its process raises `pufferlib_cy.WorkerDied`. A call that
+    times out stays under way, and may be waited for again (Gymnasium's own forgets it).
     """
 
     def __init__(self, env_fns: Sequence[Callable[[], gymnasium.Env[Any, Any]]],
@@ -372,21 +409,26 @@ class AsyncVectorEnv(_PythonVectorEnv):
                  daemon: bool = True, worker: None = None,
                  observation_mode: str | tuple[Space[Any], Space[Any]] = "same",
                  autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
-                 max_concurrency: int | None = None, *, backend: str = "threads",
+                 max_concurrency: int | None = None, *, backend: str = "processes",
                  num_workers: int | None = None) -> None:
         if worker is not None:
             raise ValueError("worker: environments are stepped by the engine; change what a step "
                              "does with a gymnasium.Wrapper")
+        start = context or (multiprocessing.get_start_method(allow_none=True)
+                            or multiprocessing.get_all_start_methods()[0])
+        if start not in processes.CONTEXTS:
+            raise ValueError(f"context: {start!r} is not one of {', '.join(processes.CONTEXTS)}")
+        for name, value in (("max_concurrency", max_concurrency), ("num_workers", num_workers)):
+            if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
+                raise ValueError(f"{name}: expected a positive int or None, got {value!r}")
         if max_concurrency is not None:
-            if not isinstance(max_concurrency, (int, np.integer)) or max_concurrency < 1:
-                raise ValueError(f"max_concurrency: expected a positive int or None, got "
-                                 f"{max_concurrency!r}")
             num_workers = min(int(max_concurrency), num_workers or available_cores())
         self.shared_memory, self.context, self.daemon = shared_memory, context, daemon
         self.max_concurrency = max_concurrency
         self._state = AsyncState.DEFAULT
-        self._called: Callable[[], tuple[Any, ...]] | None = None
-        super().__init__(env_fns, copy, observation_mode, autoreset_mode, backend, num_workers)
+        self._called: Callable[[float | None], list[Any]] | None = None
+        super().__init__(env_fns, copy, observation_mode, autoreset_mode, backend, num_workers,
+                         start)
 
     def reset(self, *, seed: int | Sequence[int | None] | None = None,
               options: dict[str, Any] | None = None) -> tuple[Any, Any]:
@@ -397,8 +439,6 @@ class AsyncVectorEnv(_PythonVectorEnv):
     def reset_async(self, seed: int | Sequence[int | None] | None = None,
                     options: dict[str, Any] | None = None) -> None:
         """Begin new episodes, as `SyncVectorEnv.reset` says; `reset_wait` gives the observations.
-
-        With a reset_mask, the environments are reset before this returns.
         """
         self._begin(AsyncState.WAITING_RESET)
         with self._undone_on_error(), _original_errors():
@@ -445,13 +485,19 @@ class AsyncVectorEnv(_PythonVectorEnv):
         if name in ("reset", "step", "close", "_setattr", "_check_spaces"):
             raise ValueError(f"call: use the vector environment's own {name}")
         self._begin(AsyncState.WAITING_CALL)
-        self._called = partial(self.vec.call, name, *args, **kwargs)
+        with self._undone_on_error():
+            self.vec._require_python("call")
+            self._called = self.vec._begin(processes.call, [(name, args, kwargs)] * self.num_envs)
 
     def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
-        """The answers to `call_async`, one per environment."""
+        """The answers to `call_async`, one per environment, within `timeout` seconds (None: for
+        ever; so with threads, which answer here).
+
+        Raises NoAsyncCallError without that call, and multiprocessing.TimeoutError.
+        """
         with self._ending(AsyncState.WAITING_CALL, timeout):
             assert self._called is not None
-            return self._called()
+            return tuple(self._called(timeout))
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """Of every environment: its attribute `name`."""
@@ -466,6 +512,23 @@ class AsyncVectorEnv(_PythonVectorEnv):
     def render(self) -> tuple[Any, ...]:
         """What each environment draws in its render mode."""
         return self.call("render")
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False,
+                     **_: Any) -> None:
+        """Close the environments and end the worker processes.
+
+        What is under way is waited for `timeout` seconds, if that is given and `terminate` is not:
+        then workers close their environments. Those that are still busy are ended without that,
+        within a second.
+        """
+        try:
+            if self._state is not AsyncState.DEFAULT:
+                logger.warn(f"close while a {self._state.value} is under way")
+                if timeout is not None and not terminate:
+                    with contextlib.suppress(multiprocessing.TimeoutError):
+                        getattr(self, f"{self._state.value}_wait")(timeout)
+        finally:
+            self.vec.close()
 
     def _begin(self, state: AsyncState) -> None:
         self._require_default(f"{state.value}_async")
@@ -493,7 +556,7 @@ class AsyncVectorEnv(_PythonVectorEnv):
 
     @contextlib.contextmanager
     def _ending(self, state: AsyncState, timeout: float | None) -> Iterator[None]:
-        """The call has ended, unless it has run out of time."""
+        """The call has ended, unless it has run out of time, or was interrupted."""
         self._require_open()
         if self._state is not state:
             raise NoAsyncCallError(f"{state.value}_wait without {state.value}_async before it",
@@ -502,16 +565,14 @@ class AsyncVectorEnv(_PythonVectorEnv):
             with _original_errors():
                 yield
         except TimeoutError as error:
-            if self.vec._engine.pending:
+            if self.vec._under_way:
                 raise multiprocessing.TimeoutError(
                     f"{state.value}_wait: not done after {timeout} s; it is still under way: call "
                     f"{state.value}_wait again, or close") from error
-            self._state = AsyncState.DEFAULT
             raise
-        except BaseException:
-            self._state = AsyncState.DEFAULT
-            raise
-        self._state = AsyncState.DEFAULT
+        finally:
+            if not self.vec._under_way:
+                self._state = AsyncState.DEFAULT
 
 
 # ---- native environments by id -------------------------------------------------------------------

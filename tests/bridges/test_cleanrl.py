@@ -1,7 +1,9 @@
-"""A script in CleanRL's style trains on `SyncVectorEnv` in place of Gymnasium's, and logs every
-episode."""
+"""A script in CleanRL's style trains on `SyncVectorEnv` and `AsyncVectorEnv` in place of
+Gymnasium's, and logs every episode."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import gymnasium
 import numpy as np
@@ -76,8 +78,9 @@ def train(envs, *, seed, iterations, num_steps=64, num_epochs=2, gamma=0.99, gae
     return log
 
 
-@pytest.mark.parametrize(("kind", "mode"), [(SyncVectorEnv, AutoresetMode.NEXT_STEP),
-                                            (AsyncVectorEnv, AutoresetMode.SAME_STEP)])
+@pytest.mark.parametrize(("kind", "mode"), [
+    (SyncVectorEnv, AutoresetMode.NEXT_STEP),
+    (partial(AsyncVectorEnv, context="forkserver", num_workers=2), AutoresetMode.SAME_STEP)])
 def test_the_log_is_that_on_gymnasiums_own(kind, mode):
     """Episode by episode, while training on both."""
     env_fns = [make_env("CartPole-v1")] * 4

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 
 import gymnasium
 import numpy as np
+import psutil
 import pytest
 from gymnasium import spaces
 from gymnasium.error import (
@@ -37,6 +41,11 @@ from pufferlib_cy.envs import REGISTRY
 
 MODES = list(AutoresetMode)
 STEPS = 1000
+# Most tests fork, which starts a worker in milliseconds.
+threaded = partial(AsyncVectorEnv, backend="threads")
+forked = partial(AsyncVectorEnv, context="fork")
+KINDS = [pytest.param(SyncVectorEnv, id="serial"), pytest.param(threaded, id="threads"),
+         pytest.param(forked, id="processes")]
 
 
 class Spaced(gymnasium.Env):
@@ -79,6 +88,9 @@ class Spaced(gymnasium.Env):
     def double(self, number, *, plus=0):
         return 2 * number + plus
 
+    def pid(self):
+        return os.getpid()
+
     def close(self):
         self.closed = True
 
@@ -105,17 +117,21 @@ def assert_equal(ours, theirs):
         assert ours == theirs
 
 
-def assert_same(env_fns, mode, steps, seed=7):
-    """`steps` steps of Gymnasium's SyncVectorEnv and of ours, on every backend; counts of how many
-    environments ended."""
-    reference = gymnasium.vector.SyncVectorEnv(env_fns, autoreset_mode=mode)
-    others = [SyncVectorEnv(env_fns, autoreset_mode=mode),
-              SyncVectorEnv(env_fns, copy=False, autoreset_mode=mode.value),
-              AsyncVectorEnv(env_fns, autoreset_mode=mode, num_workers=2),
-              AsyncVectorEnv(env_fns, autoreset_mode=mode, num_workers=3)]
+ON_EVERY_BACKEND = (SyncVectorEnv, partial(SyncVectorEnv, copy=False),
+                    partial(threaded, num_workers=3), partial(forked, num_workers=2))
+
+
+def assert_same(env_fns, mode, steps, kinds=ON_EVERY_BACKEND, seed=7):
+    """`steps` steps of Gymnasium's SyncVectorEnv and of ours; counts how many environments ended.
+    """
     with contextlib.ExitStack() as closing:
-        for env in (reference, *others):
+        def made(kind, autoreset_mode):
+            env = kind(env_fns, autoreset_mode=autoreset_mode)
             closing.callback(env.close)
+            return env
+
+        reference = made(gymnasium.vector.SyncVectorEnv, mode)
+        others = [made(kind, mode if i % 2 else mode.value) for i, kind in enumerate(kinds)]
         for env in others:
             assert env.observation_space == reference.observation_space
             assert env.action_space == reference.action_space
@@ -191,33 +207,71 @@ def test_gymnasiums_environments(name, mode):
     assert assert_same([partial(gymnasium.make, name, max_episode_steps=60)] * 2, mode, STEPS) > 20
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_any_number_of_workers(mode):
+    kinds = [*(partial(threaded, num_workers=count) for count in (1, 2, 5)),
+             *(partial(forked, num_workers=count) for count in (1, 2, 3, 5)),
+             partial(forked, copy=False, num_workers=2),
+             partial(AsyncVectorEnv, backend="serial")]
+    assert assert_same([partial(Spaced, OBSERVATION_SPACES[-1])] * 5, mode, 300, kinds) > 150
+
+
+@pytest.mark.parametrize("context", ["spawn", None])
+def test_any_way_to_start(context):
+    kinds = [partial(AsyncVectorEnv, context=context, num_workers=2)]
+    assert assert_same([partial(Spaced, OBSERVATION_SPACES[-2])] * 3, MODES[0], 100, kinds) > 30
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_gymnasiums_own_worker_processes(mode):
+    """Against AsyncVectorEnv itself, which copies infos and rewards through pipes."""
+    env_fns = [partial(Spaced, OBSERVATION_SPACES[0])] * 3
+    theirs = gymnasium.vector.AsyncVectorEnv(env_fns, autoreset_mode=mode, context="fork")
+    with contextlib.closing(theirs), contextlib.closing(forked(env_fns, num_workers=2,
+                                                               autoreset_mode=mode)) as ours:
+        assert_equal(ours.reset(seed=2), theirs.reset(seed=2))
+        for step in range(200):
+            actions = theirs.action_space.sample()
+            ours.step_async(actions)
+            theirs.step_async(actions)
+            expected = theirs.step_wait(timeout=60)
+            assert_equal(ours.step_wait(timeout=60), expected)
+            if mode is AutoresetMode.DISABLED and (over := expected[2] | expected[3]).any():
+                ours.reset_async(options={"reset_mask": over, "level": step})
+                theirs.reset_async(options={"reset_mask": over, "level": step})
+                assert_equal(ours.reset_wait(timeout=60), theirs.reset_wait(timeout=60))
+            assert ours.call("double", step) == theirs.call("double", step)
+            assert ours.get_attr("t") == theirs.get_attr("t")
+
+
 # ---- what the classes are made with --------------------------------------------------------------
 
 def different(i):
     return Spaced(Box(-i, i, (2,), np.float32))
 
 
-def test_observation_modes():
+@pytest.mark.parametrize("kind", KINDS)
+def test_observation_modes(kind):
     env_fns = [partial(different, i + 1) for i in range(3)]
     custom = Box(-9, 9, (3, 2), np.float32), Box(-9, 9, (2,), np.float32)
     for mode in ("different", custom):
-        ours = SyncVectorEnv(env_fns, observation_mode=mode)
+        ours = kind(env_fns, observation_mode=mode)
         theirs = gymnasium.vector.SyncVectorEnv(env_fns, observation_mode=mode)
         assert ours.observation_space == theirs.observation_space
         assert ours.single_observation_space == theirs.single_observation_space
         assert_equal(ours.reset(seed=1), theirs.reset(seed=1))
         ours.close()
     with pytest.raises(RuntimeError, match=r"environment 1 .* need observation_mode='different'"):
-        SyncVectorEnv(env_fns)
+        kind(env_fns)
     with pytest.raises(RuntimeError, match="environment 1 has the observation space"):
-        SyncVectorEnv([partial(different, 1), partial(Spaced, Discrete(2))],
-                      observation_mode="different")
+        kind([partial(different, 1), partial(Spaced, Discrete(2))],
+             observation_mode="different")
     with pytest.raises(RuntimeError, match="environment 1 has the action space"):
-        SyncVectorEnv([partial(Spaced, Discrete(2)), partial(Spaced, Discrete(2), Discrete(3))])
+        kind([partial(Spaced, Discrete(2)), partial(Spaced, Discrete(2), Discrete(3))])
     with pytest.raises(ValueError, match="observation_mode: 'equal'"):
-        SyncVectorEnv(env_fns, observation_mode="equal")
+        kind(env_fns, observation_mode="equal")
     with pytest.raises(TypeError, match="the batched and the single"):
-        SyncVectorEnv(env_fns, observation_mode=(1, 2))
+        kind(env_fns, observation_mode=(1, 2))
 
 
 @pytest.mark.parametrize(("space", "where"), [
@@ -233,10 +287,10 @@ def test_spaces_that_cannot_be_rows_are_named(space, where):
         made.append(Spaced(space))
         return made[-1]
 
-    for kind in (SyncVectorEnv, AsyncVectorEnv):
+    for kind in (SyncVectorEnv, threaded, forked):
         with pytest.raises(ValueError, match=where):
             kind([env_fn] * 2)
-    assert len(made) == 4
+    assert len(made) == 2 + 2 + 1            # worker processes were not even started
     assert all(env.closed for env in made)
 
 
@@ -254,19 +308,50 @@ def test_arguments_that_make_no_sense():
         AsyncVectorEnv(env_fns, max_concurrency=0)
     with pytest.raises(ValueError, match="backend: 'pipes'"):
         AsyncVectorEnv(env_fns, backend="pipes")
-    with contextlib.closing(AsyncVectorEnv(env_fns * 3, max_concurrency=2)) as env:
-        assert env.vec.num_workers <= 2
+    with pytest.raises(ValueError, match="context: 'thread' is not one of spawn, fork"):
+        AsyncVectorEnv(env_fns, context="thread")
+    with pytest.raises(ValueError, match="num_workers: expected a positive int"):
+        AsyncVectorEnv(env_fns, num_workers=0)
+    with contextlib.closing(forked(env_fns * 3, max_concurrency=2, num_workers=3)) as env:
+        assert len(set(env.call("pid"))) == 2
+
+
+def test_gymnasium_without_autoreset_modes():
+    """As 1.0 is: its own vector environments know NEXT_STEP only, and have no name for it."""
+    code = """if True:
+        import gymnasium.vector
+        del gymnasium.vector.AutoresetMode
+        import pufferlib_cy.bridges.gymnasium as bridge
+        class Short(gymnasium.Env):
+            observation_space = action_space = gymnasium.spaces.Discrete(2)
+            def reset(self, *, seed=None, options=None):
+                self.t = 0
+                return 0, {}
+            def step(self, action):
+                self.t += 1
+                return 1, 0.0, self.t == 2, False, {}
+        for mode in ("NextStep", bridge.AutoresetMode.SAME_STEP, "Disabled"):
+            envs = bridge.SyncVectorEnv([Short], autoreset_mode=mode)
+            envs.reset(seed=0)
+            infos = [envs.step(envs.action_space.sample())[4] for _ in range(2)]
+            print(envs.metadata["autoreset_mode"].value, "final_obs" in infos[1])
+        """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n") == ["NextStep False", "SameStep True", "Disabled False", ""]
 
 
 def test_metadata_is_the_instances_own():
-    first = SyncVectorEnv([partial(Spaced, Discrete(2))], autoreset_mode="SameStep")
-    second = SyncVectorEnv([partial(Spaced, Discrete(2))], autoreset_mode="Disabled")
+    class Own(Spaced):
+        metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 - Gymnasium's convention
+
+    first = SyncVectorEnv([partial(Own, Discrete(2))], autoreset_mode="SameStep")
+    second = SyncVectorEnv([partial(Own, Discrete(2))], autoreset_mode="Disabled")
     assert first.metadata == {"render_modes": ["ansi"], "autoreset_mode": AutoresetMode.SAME_STEP}
     assert second.metadata["autoreset_mode"] is AutoresetMode.DISABLED
-    assert "autoreset_mode" not in Spaced.metadata
+    assert "autoreset_mode" not in Own.metadata
 
 
-@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+@pytest.mark.parametrize("kind", KINDS)
 def test_calls_and_attributes(kind):
     env_fns = [partial(Spaced, Discrete(9), render_mode="ansi")] * 3
     theirs = gymnasium.vector.SyncVectorEnv(env_fns)
@@ -288,7 +373,7 @@ def test_calls_and_attributes(kind):
             assert env.render() == ("step 0",) * 3
             assert env.unwrapped is env
             assert env.spec is None
-        assert repr(ours) == f"{kind.__name__}(num_envs=3)"
+        assert repr(ours) == f"{getattr(kind, 'func', kind).__name__}(num_envs=3)"
         # An error of a call leaves all as it was.
         ours.step(ours.action_space.sample())
 
@@ -311,7 +396,7 @@ def test_views_without_copy():
 
 # ---- resets and errors ---------------------------------------------------------------------------
 
-@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+@pytest.mark.parametrize("kind", KINDS)
 def test_reset_masks(kind):
     env = kind([partial(Spaced, Box(0, 1, (1,)))] * 3, autoreset_mode=AutoresetMode.DISABLED)
     with contextlib.closing(env):
@@ -353,7 +438,7 @@ class Failing(Spaced):
         return super().step(action)
 
 
-@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_exception_is_the_environments_own(kind):
     env = kind([partial(Spaced, Discrete(3)), partial(Failing, Discrete(3))],
                autoreset_mode=AutoresetMode.SAME_STEP)
@@ -364,6 +449,12 @@ def test_an_exception_is_the_environments_own(kind):
         env.step(np.array([0, 0]))
     assert isinstance(caught.value.__cause__, pufferlib_cy.EnvError)
     assert caught.value.__cause__.environment == 1
+    if kind is forked:
+        assert "in worker process 2 (environments 1 to 1):\nTraceback" in str(
+            caught.value.__cause__)
+        assert not psutil.Process().children()
+    with pytest.raises(ClosedEnvironmentError, match="since environment 1 raised KeyError"):
+        env.step(np.array([0, 0]))
     env.close()
 
 
@@ -375,7 +466,7 @@ def test_an_exception_is_the_environments_own(kind):
 ])
 def test_actions_that_are_not_in_the_space(actions, where):
     space = Dict({"a": Discrete(3), "b": MultiDiscrete([2, 2])})
-    with contextlib.closing(AsyncVectorEnv([partial(Spaced, Discrete(2), space)] * 2)) as env:
+    with contextlib.closing(forked([partial(Spaced, Discrete(2), space)] * 2)) as env:
         env.reset()
         with pytest.raises(InvalidAction, match=where):
             env.step(actions)
@@ -384,9 +475,10 @@ def test_actions_that_are_not_in_the_space(actions, where):
 
 # ---- asynchronous use ----------------------------------------------------------------------------
 
-def test_asynchronous_calls_in_order():
+@pytest.mark.parametrize("kind", [threaded, forked])
+def test_asynchronous_calls_in_order(kind):
     env_fns = [partial(Spaced, Box(0, 1, (2,)))] * 2
-    ours, theirs = AsyncVectorEnv(env_fns), gymnasium.vector.SyncVectorEnv(env_fns)
+    ours, theirs = kind(env_fns), gymnasium.vector.SyncVectorEnv(env_fns)
     with contextlib.closing(ours):
         for wait in (ours.reset_wait, ours.step_wait, ours.call_wait):
             with pytest.raises(NoAsyncCallError):
@@ -433,7 +525,7 @@ class Slow(Spaced):
 
 
 def test_a_call_that_takes_too_long_can_be_waited_for_again():
-    with contextlib.closing(AsyncVectorEnv([partial(Slow, Discrete(2))], num_workers=2)) as env:
+    with contextlib.closing(threaded([partial(Slow, Discrete(2))], num_workers=2)) as env:
         env.reset(seed=0)
         (slow,) = env.vec._engine.envs[0].envs
         env.step_async(np.array([0]))
@@ -445,6 +537,214 @@ def test_a_call_that_takes_too_long_can_be_waited_for_again():
         slow.go_on.set()
         assert env.step_wait(timeout=60)[1].shape == (1,)
         assert env.get_attr("t") == (1,)
+
+
+# ---- worker processes ----------------------------------------------------------------------------
+
+class Waiting(Spaced):
+    """Each reset, step and call of `wait` reads a byte from a pipe before it goes on; when it
+    begins to, and when it is closed, it says so in another."""
+
+    def __init__(self, source, sink=None):
+        super().__init__(Box(0, 1, (2,)))
+        self.source, self.sink = source, sink
+
+    def say(self, word):
+        if self.sink is not None:
+            os.write(self.sink, word)
+
+    def wait(self):
+        self.say(b"w")
+        return os.read(self.source, 1)
+
+    def reset(self, *, seed=None, options=None):
+        self.wait()
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        if self.wait() == b"x":
+            os._exit(3)
+        return super().step(action)
+
+    def close(self):
+        self.say(b"c")
+
+
+@contextlib.contextmanager
+def pipe():
+    """The ends of a pipe, for reading and writing."""
+    ends = os.pipe()
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+def test_environments_live_in_worker_processes():
+    made = []
+
+    def env_fn():
+        made.append(Spaced(Discrete(2)))
+        return made[-1]
+
+    with contextlib.closing(forked([env_fn] * 7, num_workers=3)) as env:
+        env.reset(seed=0)
+        pids = env.call("pid")
+        assert {p.pid for p in psutil.Process().children()} == set(pids)
+        assert len(set(pids)) == 3
+        assert len(made) == 1                # to be looked at
+        assert made[0].closed
+    assert not psutil.Process().children()
+
+
+def test_calls_go_on_beside_the_caller_and_may_be_waited_for_again():
+    with pipe() as (source, go_on), contextlib.closing(forked(
+            [partial(Waiting, source)] * 3, num_workers=2, autoreset_mode="Disabled")) as env:
+        def late(begin, wait, calls):
+            begin()
+            with pytest.raises(multiprocessing.TimeoutError, match=r"not done after 0\.05 s"):
+                wait(timeout=0.05)
+            with pytest.raises(AlreadyPendingCallError):
+                env.call_async("t")
+            os.write(go_on, b"." * calls)
+            return wait(timeout=60)
+
+        late(partial(env.reset_async, seed=0), env.reset_wait, 3)
+        assert late(partial(env.step_async, np.zeros(3, int)), env.step_wait, 3)[1].shape == (3,)
+        mask = {"reset_mask": np.array([False, True, False])}
+        late(partial(env.reset_async, options=mask), env.reset_wait, 1)
+        assert env.get_attr("resets") == (1, 2, 1)
+        assert late(partial(env.call_async, "wait"), env.call_wait, 3) == (b".",) * 3
+        assert env.get_attr("t") == (1, 0, 1)
+
+
+@pytest.mark.parametrize(("arguments", "closed"), [({}, 0), ({"timeout": 0.1}, 0),
+                                                   ({"timeout": 60, "terminate": True}, 0),
+                                                   ({"timeout": 60}, 1)])
+@pytest.mark.filterwarnings("ignore:.*close while a step is under way")
+def test_close_while_a_step_is_under_way(arguments, closed):
+    """Within a second, whatever the environments do; `timeout` is for them to be done before."""
+    with pipe() as (source, go_on), pipe() as (told, sink):
+        def hear(words):
+            assert all(os.read(told, 1) == words[i:i + 1] for i in range(len(words)))
+
+        env = forked([partial(Waiting, source, sink)] * 2, num_workers=2)
+        hear(b"c")                           # the one that was looked at
+        os.write(go_on, b"..")
+        env.reset()
+        env.step_async(np.zeros(2, int))
+        hear(b"wwww")
+        if closed:
+            os.write(go_on, b"..")
+        began = time.monotonic()
+        env.close(**arguments)
+        env.close()
+        assert time.monotonic() - began < 1.1
+        assert not psutil.Process().children()
+        os.set_blocking(told, False)
+        if closed:
+            hear(b"cc")
+        with pytest.raises(BlockingIOError):
+            hear(b"c")
+    with pytest.raises(ClosedEnvironmentError):
+        env.step_wait()
+
+
+def test_a_worker_that_dies():
+    with pipe() as (source, go_on):
+        env = forked([partial(Waiting, source)] * 3, num_workers=2)
+        os.write(go_on, b"...")
+        env.reset()
+        os.write(go_on, b"x" * 3)
+        began = time.monotonic()
+        with pytest.raises(pufferlib_cy.WorkerDied, match="has exited with code 3"):
+            env.step(np.zeros(3, int))
+        assert time.monotonic() - began < 1
+        assert not psutil.Process().children()
+        for call in (env.reset, partial(env.step, np.zeros(3, int)), partial(env.call, "t"),
+                     partial(env.set_attr, "t", 1), env.render):
+            with pytest.raises(ClosedEnvironmentError, match="exited with code 3"):
+                call()
+        env.close()
+
+
+def test_an_interrupted_wait_may_be_waited_for_again():
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with pipe() as (source, go_on), contextlib.closing(
+                forked([partial(Waiting, source)] * 2, num_workers=2)) as env:
+            os.write(go_on, b"..")
+            env.reset()
+            env.step_async(np.zeros(2, int))
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt):
+                env.step_wait()
+            os.write(go_on, b"..")
+            assert env.step_wait()[1].shape == (2,)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+class OddError(Exception):
+    """One that cannot be read back: its constructor wants two arguments."""
+
+    def __init__(self, what, where):
+        super().__init__(f"{what} in {where}")
+
+
+class Throwing(Spaced):
+    def step(self, action):
+        raise OddError("a knot", "the rope")
+
+
+def test_an_exception_that_cannot_be_sent_is_told_in_words():
+    env = forked([partial(Throwing, Discrete(2))] * 2, num_workers=2)
+    env.reset()
+    with pytest.raises(pufferlib_cy.EnvError,
+                       match=r"(?s)raised OddError: a knot in the rope.*in worker process \d "):
+        env.step(np.zeros(2, int))
+    env.close()
+
+
+def test_a_refused_call_leaves_no_answer_behind():
+    """One of the values cannot be sent, after another could have been."""
+    with contextlib.closing(forked([partial(Spaced, Discrete(2))] * 2, num_workers=2)) as env:
+        env.reset()
+        with pytest.raises(TypeError, match="cannot be sent to a worker process"):
+            env.set_attr("extra", [1, threading.Lock()])
+        with pytest.raises(TypeError, match="cannot be sent to a worker process"):
+            env.call_async("double", threading.Lock())
+        assert env.call("double", 3) == (6, 6)
+        assert not any(map(partial(hasattr, Spaced), ["extra"]))
+        with pytest.raises(AttributeError):
+            env.get_attr("extra")
+
+
+def test_environments_that_only_the_main_script_has_registered(tmp_path):
+    """Spawned workers do not run it, and `lambda: gymnasium.make(...)` does not name its module."""
+    script = tmp_path / "plain.py"
+    script.write_text("""
+import gymnasium, numpy as np
+from pufferlib_cy.bridges.gymnasium import AsyncVectorEnv
+class Here(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 1, (2,))
+    action_space = gymnasium.spaces.Discrete(2)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+    def step(self, action):
+        return np.ones(2, np.float32), float(action), False, False, {}
+gymnasium.register("Here-v0", Here, max_episode_steps=1)
+gymnasium.register("Unsent-v0", lambda lock=__import__("threading").Lock(): None)
+envs = AsyncVectorEnv([lambda: gymnasium.make("Here-v0")] * 4, context="spawn", num_workers=2)
+envs.reset(seed=0)
+print(*envs.step(np.array([0, 1, 0, 1]))[1:4])
+""")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60,
+                          check=False)
+    assert (done.stdout, done.stderr) == (
+        "[0. 1. 0. 1.] [False False False False] [ True  True  True  True]\n", "")
 
 
 # ---- any vector environment ----------------------------------------------------------------------
@@ -539,11 +839,16 @@ def test_make_vec_passes_arguments_on():
         assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
         assert env.reset(seed=1)[1] == [{}, {}, {}]
         assert env.spec.id == "pufferlib_cy/Squared-v0"
-    with contextlib.closing(make_native_vec("breakout", 2, render_mode="rgb_array")) as env:
-        env.reset(seed=1)
-        first, second = env.render()
-        assert first.dtype == second.dtype == np.uint8
-        assert first.ndim == 3
+    pictures = []
+    for backend in ("serial", "processes"):
+        with contextlib.closing(make_native_vec("breakout", 2, backend=backend, num_workers=(
+                2 if backend == "processes" else 1), render_mode="rgb_array")) as env:
+            env.reset(seed=1)
+            first, second = env.render()
+            assert first.dtype == second.dtype == np.uint8
+            assert first.ndim == 3
+            pictures.append((first, second))
+    assert_equal(*pictures)
     with contextlib.closing(make_native_vec("connect4", 2)) as env:
         _, infos = env.reset(seed=1)
         assert infos["action_mask"].tolist() == [[1] * 7 + [0]] * 2

@@ -74,11 +74,11 @@ def assert_equal(ours, theirs):
 
 
 @pytest.mark.parametrize("nested", [True, False])
-@pytest.mark.parametrize("backend", ["serial", "threads"])
+@pytest.mark.parametrize("backend", ["serial", "threads", "processes"])
 def test_the_results_are_sb3s_own(nested, backend):
     env_fns = [partial(Counting, length, nested) for length in (3, 4, 5)]
     theirs = VecMonitor(DummyVecEnv(env_fns))
-    ours = SB3VecEnv(pufferlib_cy.make(env_fns, backend=backend))
+    ours = SB3VecEnv(pufferlib_cy.make(env_fns, backend=backend, context="fork"))
     episodes = 0
     with contextlib.closing(ours):
         for env in (ours, theirs):
@@ -107,9 +107,12 @@ def test_the_results_are_sb3s_own(nested, backend):
     assert episodes == 40 // 3 + 40 // 4 + 40 // 5
 
 
-def test_methods_and_attributes():
+@pytest.mark.parametrize("backend", ["serial", "processes"])
+def test_methods_and_attributes(backend):
     env_fns = [partial(Counting, length) for length in (3, 4, 5)]
-    with contextlib.closing(SB3VecEnv(pufferlib_cy.make(env_fns))) as env:
+    with contextlib.closing(SB3VecEnv(pufferlib_cy.make(
+            env_fns, backend=backend, num_workers=1 if backend == "serial" else 2,
+            context="fork"))) as env:
         env.reset()
         env.step(np.zeros((3, 2), np.float32))
         assert env.get_attr("length") == [3, 4, 5]
@@ -163,9 +166,11 @@ class Episodes(BaseCallback):
         return True
 
 
-@pytest.mark.parametrize("name", ["CartPole-v1", "cartpole", "squared"])
-def test_ppo_trains_and_logs_every_episode(name):
-    env = SB3VecEnv(pufferlib_cy.make(name, 8))
+@pytest.mark.parametrize(("name", "backend"), [
+    ("CartPole-v1", "serial"), ("CartPole-v1", "processes"), ("cartpole", "auto"),
+    ("squared", "auto")])
+def test_ppo_trains_and_logs_every_episode(name, backend):
+    env = SB3VecEnv(pufferlib_cy.make(name, 8, backend=backend, context="forkserver"))
     with contextlib.closing(env):
         episodes = Episodes()
         start = time.monotonic()
