@@ -176,7 +176,8 @@ cdef class Engine:
     ----------
     envs: `NativeEnv` instances of the same spaces, fresh.
     counts: how many environments each of them holds; their sum is E, or this process's share.
-    helpers: threads beside the caller, which steps shards itself whenever it waits.
+    helpers: threads beside the caller, which steps shards itself whenever it waits; see
+        `start_threads`.
     batch_size: environments per recv; E is synchronous.
     autoreset: 0 same_step, 1 next_step, 2 disabled.
     cores: cores that this process may use; no more threads than these are kept awake.
@@ -243,7 +244,7 @@ cdef class Engine:
     cdef Py_ssize_t cores
     cdef int64_t spin_ns
     cdef list threads
-    cdef Py_ssize_t num_serving                  # threads that have not ended
+    cdef Py_ssize_t num_serving                  # threads that have begun and not ended
     cdef bint waited                             # `stop` waits for them no longer
     cdef Helper* helpers                         # (num_helpers,), then those of the processes
     cdef uint32_t* epoch                         # goes up with each send
@@ -307,12 +308,15 @@ cdef class Engine:
         self.spin_ns = SPIN_NS if cores > 1 and helpers + self.num_processes > 0 else 0
         self.threads = [threading.Thread(target=self.serve, args=(i,), daemon=True,
                                          name=f"pufferlib_cy-{i + 1}") for i in range(helpers)]
-        self.num_serving = helpers
+
+    def start_threads(self):
+        """Let the helpers begin, once somebody is sure to call `stop`."""
         for thread in self.threads:
             thread.start()
 
     def serve(self, Py_ssize_t index):
         """What a helper thread runs until `stop`."""
+        self.num_serving += 1
         with nogil:
             self.help(index)
         self.num_serving -= 1
@@ -742,7 +746,8 @@ cdef class Engine:
             atomic.store_seq_cst(&self.helpers[i].asleep, 0)
             atomic.wake(&self.helpers[i].asleep, 1)
         for thread in self.threads:
-            thread.join(max(limit - atomic.now(), 0) * 1e-9)
+            if thread.ident is not None:       # was started
+                thread.join(max(limit - atomic.now(), 0) * 1e-9)
         self.waited = True
         if self.num_serving == 0:
             self.close_envs()

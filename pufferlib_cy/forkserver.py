@@ -112,7 +112,7 @@ def serve(socket: int, parent: int) -> None:
 
     try:
         while os.getppid() == parent:
-            select.select([connection, bell], [], [], PARENT_SECONDS)
+            select.select([connection.fileno(), bell], [], [], PARENT_SECONDS)
             with contextlib.suppress(BlockingIOError):
                 os.read(bell, 4096)
             while connection.poll():

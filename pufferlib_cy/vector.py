@@ -91,6 +91,7 @@ class VectorEnv:
         # The helper threads hold the engine, not this object: so it is collected when its last
         # user lets go, and then stops them.
         self._finalizer = weakref.finalize(self, self._engine.stop)
+        self._engine.start_threads()
         self.num_envs: int = self._engine.num_envs
         self.agents_per_env: int = self._engine.agents_per_env
         self.num_agents: int = self._engine.num_agents

@@ -318,7 +318,7 @@ def test_ctrl_c_at_any_moment(make_one, longest):
     closed."""
     dice = random.Random(0)
     interrupted = 0
-    for _ in range(60):
+    for _ in range(25):
         vec, end = None, time.monotonic() + 0.7 * longest
         try:
             with ctrl_c(dice.uniform(0, longest)), make_one([Faulty] * 4) as vec:
@@ -334,7 +334,7 @@ def test_ctrl_c_at_any_moment(make_one, longest):
         del vec
         gc.collect()
         assert not psutil.Process().children(recursive=True)
-    assert interrupted > 10
+    assert interrupted > 4
 
 
 def test_ctrl_c_while_a_worker_that_does_not_read_is_written_to():
