@@ -11,6 +11,7 @@ against one minor version works with that minor version.
 """
 
 cimport cython
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.math cimport cos, log, sqrt
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -202,13 +203,19 @@ cdef inline bint next_lanes(Rows* rows) noexcept nogil:
     index `rows.environment` of each array. How many environments come at a time must make no
     difference to what happens.
     """
+    return next_block(rows, PY_SSIZE_T_MAX)
+
+
+cdef inline bint next_block(Rows* rows, Py_ssize_t most) noexcept nogil:
+    """As `next_lanes`, but at most `most` environments at a time: for steps that need arrays of
+    their own, which then fit on the stack and stay in the processor's first cache."""
     cdef Slice* slice = rows._slice
     if not slice.lanes:
         slice.fault = NOT_IN_LANES
         return False
     if not _next_wanted(rows):
         return False
-    cdef Py_ssize_t most = slice.num_selected - rows._next + 1
+    most = min(most, slice.num_selected - rows._next + 1)
     if CHECKED:
         most = min(most, CHECKED_LANES)
     if slice.selected != NULL:
@@ -265,9 +272,25 @@ cdef list make_rooms(Slice* slice, SpaceTree tree)
 cdef extern from *:
     # For the parameters of a function with such a loop: a promise that the arrays do not overlap.
     # Without it the C compiler has to expect every store to change what is loaded next.
+    """
+    /* One function, compiled for several instruction sets; which runs is settled when the module is
+       loaded. The checked build and the sanitizers see the plain one. */
+    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) \\
+        && __GNUC__ >= 12 && !defined(__AVX__) && !PUFFERLIB_CY_CHECKED \\
+        && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    #define PUFFERLIB_CY_LANE_LOOP \\
+        __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void
+    #else
+    #define PUFFERLIB_CY_LANE_LOOP void
+    #endif
+    """
     ctypedef float* FloatLane "float* __restrict"
+    ctypedef double* DoubleLane "double* __restrict"
     ctypedef int32_t* IntLane "int32_t* __restrict"
     ctypedef uint8_t* ByteLane "uint8_t* __restrict"
+    # In place of `void` for such a function: it then uses what the processor has, AVX2 or AVX-512,
+    # though the wheel runs on any. Results are the same: nothing is contracted, see build.py.
+    ctypedef void LaneLoop "PUFFERLIB_CY_LANE_LOOP"
 
 # ---- the base class ------------------------------------------------------------------------------
 
