@@ -76,5 +76,6 @@ def assert_threads_step_alike(kind, actions):
 
 
 def states(vec, values):
-    """float64 (E, values): the first values of the states inside, not a copy."""
-    return vec._engine.envs[0].state_array[:, :8 * values].view(np.float64)
+    """float64 (E, values): the first fields of the states inside, which are lanes; not a copy."""
+    states = vec._engine.envs[0].state_array                 # (E, bytes) in name
+    return states.reshape(-1).view(np.float64).reshape(-1, vec.num_envs)[:values].T

@@ -2,15 +2,21 @@
 
 cimport cython
 from libc.math cimport atan, cos, sin
-from pufferlib_cy cimport NativeEnv, Rows, Slice, first_rows, next_rows, uniform
+from libc.stdint cimport int32_t
+from pufferlib_cy cimport (
+    ByteLane, DoubleLane, FloatLane, LaneLoop, NativeEnv, Rows, Slice, first_rows, next_block,
+    uniform,
+)
+from pufferlib_cy.envs.libm_lanes cimport BLOCK, cosines
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-cdef struct State:
-    double position   # along the track, m
-    double velocity   # m per step
-    int steps         # since the reset
+cdef enum Field:
+    # One array of E doubles each, in this order, in the room for the states.
+    POSITION = 0      # along the track, m
+    VELOCITY = 1      # m per step
+    FIELDS = 2
 
 # Moore 1990, "Efficient memory-based learning for robot control", with Gymnasium's numbers.
 cdef double MIN_POSITION = -1.2               # m, a wall
@@ -49,39 +55,45 @@ cdef class MountainCar(NativeEnv):
         self.max_steps = max_steps
         low = np.array([MIN_POSITION, -MAX_SPEED], np.float32)
         high = np.array([MAX_POSITION, MAX_SPEED], np.float32)
-        super().__init__(Box(low, high, dtype=np.float32), Discrete(3), sizeof(State))
+        super().__init__(Box(low, high, dtype=np.float32), Discrete(3),
+                         FIELDS * sizeof(double), lanes=True)
 
     cdef void run(self, Slice* slice) noexcept nogil:
         cdef Rows rows = first_rows(slice)
-        while next_rows(&rows):
+        while next_block(&rows, BLOCK):
             if rows.starting:
-                self.reset(<State*> rows.state, &rows)
+                self.reset(&rows)
             else:
-                self.step(<State*> rows.state, &rows)
-            self.observe(<State*> rows.state, <float*> rows.observations)
+                self.step(&rows)
 
-    cdef inline void reset(self, State* state, Rows* rows) noexcept nogil:
-        state.position = uniform(rows.rng, -0.6, -0.4)
-        state.velocity = 0.0
-        state.steps = 0
+    cdef inline double* lane(self, Rows* rows, Field field) noexcept nogil:
+        """One field of the states of these environments: (rows.count,)."""
+        return <double*> self.states + field * self.num_envs + rows.environment
 
-    cdef inline void step(self, State* state, Rows* rows) noexcept nogil:
-        cdef double velocity, position
-        velocity = state.velocity + (
-            (rows.actions[0] - 1) * FORCE + cos(3.0 * state.position) * -GRAVITY)
-        velocity = min(max(velocity, -MAX_SPEED), MAX_SPEED)
-        position = min(max(state.position + velocity, MIN_POSITION), MAX_POSITION)
-        if position == MIN_POSITION and velocity < 0.0:
-            velocity = 0.0                            # the wall stops the car
-        state.position, state.velocity = position, velocity
-        state.steps += 1
-        rows.rewards[0] = -1.0
-        rows.terminations[0] = position >= GOAL_POSITION and velocity >= self.goal_velocity
-        rows.truncations[0] = state.steps >= self.max_steps
+    cdef inline void reset(self, Rows* rows) noexcept nogil:
+        cdef double* position = self.lane(rows, POSITION)
+        cdef double* velocity = self.lane(rows, VELOCITY)
+        cdef float* observations = <float*> rows.observations        # (count, FIELDS)
+        cdef Py_ssize_t e
+        for e in range(rows.count):
+            position[e] = uniform(&rows.rng[e], -0.6, -0.4)
+            velocity[e] = 0.0
+            observations[FIELDS * e + POSITION] = <float> position[e]
+            observations[FIELDS * e + VELOCITY] = 0.0
 
-    cdef inline void observe(self, State* state, float* observation) noexcept nogil:
-        observation[0] = <float> state.position
-        observation[1] = <float> state.velocity
+    cdef inline void step(self, Rows* rows) noexcept nogil:
+        cdef double angle[BLOCK]                      # rad, whose cosine is the slope
+        cdef double slope[BLOCK]
+        multiply(rows.count, 3.0, self.lane(rows, POSITION), angle)
+        cosines(rows.count, angle, slope)
+        drive(rows.count, rows.actions, slope, self.lane(rows, POSITION),
+              self.lane(rows, VELOCITY), <float*> rows.observations)
+        judge(rows.count, self.lane(rows, POSITION), self.lane(rows, VELOCITY), rows.lengths,
+              self.goal_velocity, self.max_steps, rows.rewards, rows.terminations,
+              rows.truncations)
+
+    cdef double position(self, Py_ssize_t environment) noexcept nogil:
+        return (<double*> self.states)[POSITION * self.num_envs + environment]
 
     def render(self, Py_ssize_t environment):
         """The valley, the car and the flag: uint8 (400, 600, 3)."""
@@ -90,7 +102,7 @@ cdef class MountainCar(NativeEnv):
         except ImportError as error:
             raise ImportError('mountain_car: rendering needs Pillow: '
                               'pip install "pufferlib_cy[render]"') from error
-        cdef double x = (<State*> self.state_of(environment)).position
+        cdef double x = self.position(environment)
         # Drawn three times as large and scaled down, so that edges are smooth.
         scale = 3 * WIDTH / (MAX_POSITION - MIN_POSITION)          # pixels per m
 
@@ -125,7 +137,7 @@ cdef class MountainCar(NativeEnv):
 
     def ansi(self, Py_ssize_t environment):
         """The valley in 61 by 13 characters: O the car, P the flag."""
-        cdef double x = (<State*> self.state_of(environment)).position
+        cdef double x = self.position(environment)
         columns = np.linspace(MIN_POSITION, MAX_POSITION, 61)
         heights = [round(11 * height(p)) for p in columns]
         picture = [[" "] * 61 for _ in range(13)]
@@ -136,6 +148,45 @@ cdef class MountainCar(NativeEnv):
             picture[min(heights[i] + (what == "P"), 12)][i] = what
         return "\n".join("".join(line).rstrip() for line in reversed(picture)) + "\n"
 
+
+# ---- dynamics, in lanes --------------------------------------------------------------------------
+
+cdef LaneLoop multiply(Py_ssize_t count, double factor, const double* x,
+                       DoubleLane out) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(count):
+        out[e] = factor * x[e]
+
+
+cdef LaneLoop drive(Py_ssize_t count, const int32_t* actions, const double* slope,
+                    DoubleLane position, DoubleLane velocity,
+                    FloatLane observations) noexcept nogil:
+    """One step of the cars; observations (count, FIELDS)."""
+    cdef Py_ssize_t e
+    cdef double x, v
+    for e in range(count):
+        v = velocity[e] + ((actions[e] - 1) * FORCE + slope[e] * -GRAVITY)
+        v = min(max(v, -MAX_SPEED), MAX_SPEED)
+        x = min(max(position[e] + v, MIN_POSITION), MAX_POSITION)
+        v = 0.0 if (x == MIN_POSITION) & (v < 0.0) else v      # the wall stops the car
+        position[e] = x
+        velocity[e] = v
+        observations[FIELDS * e + POSITION] = <float> x
+        observations[FIELDS * e + VELOCITY] = <float> v
+
+
+cdef LaneLoop judge(Py_ssize_t count, const double* position, const double* velocity,
+                    const int32_t* lengths, double goal_velocity, int max_steps,
+                    FloatLane rewards, ByteLane terminations,
+                    ByteLane truncations) noexcept nogil:
+    """Who has reached the goal, or the limit."""
+    cdef Py_ssize_t e
+    for e in range(count):
+        rewards[e] = -1.0
+        terminations[e] = (position[e] >= GOAL_POSITION) & (velocity[e] >= goal_velocity)
+        truncations[e] = lengths[e] + 1 >= max_steps
+
+# ---- pictures ------------------------------------------------------------------------------------
 
 cdef double height(double position) noexcept nogil:
     """Of the ground, m; for pictures."""
