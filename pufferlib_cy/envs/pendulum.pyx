@@ -1,21 +1,28 @@
 """pendulum: Gymnasium's Pendulum-v1, in the same float64 and float32 arithmetic, to the bit."""
 
 cimport cython
-from libc.math cimport cos, fmod, isfinite, sin
-from pufferlib_cy cimport NativeEnv, Rows, Slice, first_rows, next_rows, uniform
-from pufferlib_cy.envs.numpy_scalars cimport square, square_float32
+from libc.math cimport cos, fabs, fmod, isfinite, sin
+from pufferlib_cy cimport (
+    DoubleLane, FloatLane, LaneLoop, NativeEnv, Rows, Slice, first_rows, next_block, uniform,
+)
+from pufferlib_cy.envs.libm_lanes cimport BLOCK, sines_and_cosines, squares, squares_float32
 
 import numpy as np
 from gymnasium.spaces import Box
 
-cdef struct State:
-    double theta      # angle from upright, rad; not wrapped
-    double theta_dot  # rad/s
-    double sine       # of theta: the observation's, which the next step needs again
-    int steps         # since the reset
+cdef enum Field:
+    # One array of E doubles each, in this order, in the room for the states.
+    THETA = 0         # angle from upright, rad; not wrapped
+    THETA_DOT = 1     # rad/s
+    SINE = 2          # of theta: the observation's, which the next step needs again
+    FIELDS = 3
 
 cdef double PI = 3.141592653589793
 cdef double TURN = 2 * 3.141592653589793      # rad
+cdef double TURN_33_BITS = 6.2831853069365025
+cdef double TURN_OTHER_BITS = 2 * 3.141592653589793 - 6.2831853069365025
+cdef double PER_TURN = 1.0 / 6.283185307179586
+cdef double FAR = 1e6                         # rad
 cdef double MAX_SPEED = 8.0                   # rad/s
 cdef double MAX_TORQUE = 2.0                  # N m
 cdef double TAU = 0.05                        # s
@@ -47,40 +54,54 @@ cdef class Pendulum(NativeEnv):
         self.max_steps = max_steps
         high = np.array([1.0, 1.0, MAX_SPEED], np.float32)
         torque = Box(-MAX_TORQUE, MAX_TORQUE, (1,), np.float32)
-        super().__init__(Box(-high, high, dtype=np.float32), torque, sizeof(State))
+        super().__init__(Box(-high, high, dtype=np.float32), torque, FIELDS * sizeof(double),
+                         lanes=True)
 
     cdef void run(self, Slice* slice) noexcept nogil:
         cdef Rows rows = first_rows(slice)
-        while next_rows(&rows):
+        while next_block(&rows, BLOCK):
             if rows.starting:
-                self.reset(<State*> rows.state, &rows)
+                self.reset(&rows)
             else:
-                self.step(<State*> rows.state, &rows)
-            self.observe(<State*> rows.state, <float*> rows.observations)
+                self.step(&rows)
+            self.observe(&rows)
 
-    cdef inline void reset(self, State* state, Rows* rows) noexcept nogil:
-        state.theta = uniform(rows.rng, -PI, PI)
-        state.theta_dot = uniform(rows.rng, -1.0, 1.0)
-        state.steps = 0
+    cdef inline double* lane(self, Rows* rows, Field field) noexcept nogil:
+        """One field of the states of these environments: (rows.count,)."""
+        return <double*> self.states + field * self.num_envs + rows.environment
 
-    cdef inline void step(self, State* state, Rows* rows) noexcept nogil:
-        cdef double theta_dot = state.theta_dot
-        cdef float torque = rows.continuous_actions[0]
-        rows.rewards[0] = <float> -(
-            square(wrap(state.theta), TWO) + 0.1 * square(theta_dot, TWO)
-            + <float> 0.001 * square_float32(torque, <float> TWO))
-        theta_dot += (self.gravity_term * state.sine + <float> 3.0 * torque) * TAU
-        theta_dot = min(max(theta_dot, -MAX_SPEED), MAX_SPEED)
-        state.theta += theta_dot * TAU
-        state.theta_dot = theta_dot
-        state.steps += 1
-        rows.truncations[0] = state.steps >= self.max_steps
+    cdef inline void reset(self, Rows* rows) noexcept nogil:
+        cdef double* theta = self.lane(rows, THETA)
+        cdef double* theta_dot = self.lane(rows, THETA_DOT)
+        cdef Py_ssize_t e
+        for e in range(rows.count):
+            theta[e] = uniform(&rows.rng[e], -PI, PI)
+            theta_dot[e] = uniform(&rows.rng[e], -1.0, 1.0)
 
-    cdef inline void observe(self, State* state, float* observation) noexcept nogil:
-        state.sine = sin(state.theta)
-        observation[0] = <float> cos(state.theta)
-        observation[1] = <float> state.sine
-        observation[2] = <float> state.theta_dot
+    cdef inline void step(self, Rows* rows) noexcept nogil:
+        cdef double angle[BLOCK]
+        cdef double angle_squared[BLOCK]
+        cdef double speed_squared[BLOCK]
+        cdef float torque_squared[BLOCK]
+        wrap(rows.count, self.lane(rows, THETA), angle)
+        squares(rows.count, angle, angle_squared, TWO)
+        squares(rows.count, self.lane(rows, THETA_DOT), speed_squared, TWO)
+        squares_float32(rows.count, rows.continuous_actions, torque_squared, <float> TWO)
+        reward(rows.count, angle_squared, speed_squared, torque_squared, rows.rewards)
+        swing(rows.count, self.gravity_term, rows.continuous_actions, self.lane(rows, SINE),
+              self.lane(rows, THETA), self.lane(rows, THETA_DOT))
+        cdef Py_ssize_t e
+        for e in range(rows.count):
+            rows.truncations[e] = rows.lengths[e] + 1 >= self.max_steps
+
+    cdef inline void observe(self, Rows* rows) noexcept nogil:
+        cdef double cosine[BLOCK]
+        sines_and_cosines(rows.count, self.lane(rows, THETA), self.lane(rows, SINE), cosine)
+        show(rows.count, cosine, self.lane(rows, SINE), self.lane(rows, THETA_DOT),
+             <float*> rows.observations)
+
+    cdef double theta(self, Py_ssize_t environment) noexcept nogil:
+        return (<double*> self.states)[THETA * self.num_envs + environment]
 
     def render(self, Py_ssize_t environment):
         """The pendulum and its circle: uint8 (500, 500, 3)."""
@@ -89,10 +110,10 @@ cdef class Pendulum(NativeEnv):
         except ImportError as error:
             raise ImportError('pendulum: rendering needs Pillow: '
                               'pip install "pufferlib_cy[render]"') from error
-        cdef State* state = <State*> self.state_of(environment)
+        cdef double theta = self.theta(environment)
         # Drawn twice as large and scaled down, so that edges are smooth.
         centre, length = (SIDE, SIDE), 0.7 * SIDE
-        tip = (SIDE - length * sin(state.theta), SIDE - length * cos(state.theta))
+        tip = (SIDE - length * sin(theta), SIDE - length * cos(theta))
         image = Image.new("RGB", (2 * SIDE, 2 * SIDE), (24, 27, 38))
         draw = ImageDraw.Draw(image)
         draw.circle(centre, length, outline=(52, 57, 76), width=4)
@@ -105,19 +126,68 @@ cdef class Pendulum(NativeEnv):
 
     def ansi(self, Py_ssize_t environment):
         """The pendulum in 29 by 15 characters: + the axle, O the end."""
-        cdef State* state = <State*> self.state_of(environment)
+        cdef double theta = self.theta(environment)
         picture = [[" "] * 29 for _ in range(15)]
         for i in range(8):
-            line, column = 7 - i * cos(state.theta), 14 - 2 * i * sin(state.theta)
+            line, column = 7 - i * cos(theta), 14 - 2 * i * sin(theta)
             picture[round(line)][round(column)] = "+" if i == 0 else "O" if i == 7 else "*"
         return "\n".join("".join(line).rstrip() for line in picture) + "\n"
 
+# ---- dynamics, in lanes --------------------------------------------------------------------------
 
-cdef inline double wrap(double theta) noexcept nogil:
-    """The angle in [-pi, pi): ``(theta + pi) % (2 * pi) - pi`` with Python's remainder."""
-    cdef double angle = theta + PI
-    if not -TURN < angle < TURN:
-        angle = fmod(angle, TURN)
-    if angle < 0.0:
-        angle += TURN
-    return angle - PI
+cdef LaneLoop reward(Py_ssize_t count, const double* angle_squared, const double* speed_squared,
+                     const float* torque_squared, FloatLane rewards) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(count):
+        rewards[e] = <float> -(angle_squared[e] + 0.1 * speed_squared[e]
+                               + <float> 0.001 * torque_squared[e])
+
+
+cdef LaneLoop swing(Py_ssize_t count, double gravity_term, const float* torque,
+                    const double* sine, DoubleLane theta, DoubleLane theta_dot) noexcept nogil:
+    cdef Py_ssize_t e
+    cdef double speed
+    for e in range(count):
+        speed = theta_dot[e] + (gravity_term * sine[e] + <float> 3.0 * torque[e]) * TAU
+        speed = min(max(speed, -MAX_SPEED), MAX_SPEED)
+        theta[e] += speed * TAU
+        theta_dot[e] = speed
+
+
+cdef LaneLoop show(Py_ssize_t count, const double* cosine, const double* sine,
+                   const double* theta_dot, FloatLane observations) noexcept nogil:
+    """What the agent sees; observations (count, 3)."""
+    cdef Py_ssize_t e
+    for e in range(count):
+        observations[3 * e] = <float> cosine[e]
+        observations[3 * e + 1] = <float> sine[e]
+        observations[3 * e + 2] = <float> theta_dot[e]
+
+
+cdef inline void wrap(Py_ssize_t count, const double* theta, DoubleLane angle) noexcept nogil:
+    """The angles in [-pi, pi): ``(theta + pi) % (2 * pi) - pi`` with Python's remainder."""
+    cdef Py_ssize_t e
+    wrap_near(count, theta, angle)
+    for e in range(count):
+        if not fabs(theta[e]) < FAR:
+            angle[e] = wrap_far(theta[e])
+
+
+cdef LaneLoop wrap_near(Py_ssize_t count, const double* theta, DoubleLane angle) noexcept nogil:
+    """The same for angles below FAR, without a call of fmod: as exactly as by it."""
+    cdef Py_ssize_t e
+    cdef double shifted, turns
+    for e in range(count):
+        shifted = theta[e] + PI
+        # The nearest whole number (adding and subtracting 1.5 * 2**52 rounds). Products of at most
+        # 53 bits, and differences that are too: nothing is rounded before the last sum.
+        turns = (shifted * PER_TURN + 6755399441055744.0) - 6755399441055744.0
+        shifted = (shifted - turns * TURN_33_BITS) - turns * TURN_OTHER_BITS
+        angle[e] = (shifted + TURN if shifted < 0.0 else shifted) - PI
+
+
+cdef double wrap_far(double theta) noexcept nogil:
+    cdef double shifted = fmod(theta + PI, TURN)
+    if shifted < 0.0:
+        shifted += TURN
+    return shifted - PI
