@@ -148,7 +148,7 @@ def against_synchronous(workers: int, waits: bool, rounds: int) -> str:
                        functools.partial(staggered, groups, learn=learn), rounds))
 
 
-# ---- other packages' worker processes: each is started for its burst, and ended, for they spin ----
+# ---- other packages' processes: each is started for its burst, and ended, for they spin ---------
 
 
 @contextlib.contextmanager
