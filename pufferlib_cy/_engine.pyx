@@ -1,20 +1,20 @@
 """The engine: the rows of E environments, and who steps them.
 
 It cuts the environments into shards, hands shards between the caller and the helper threads, or
-worker processes, by one atomic flag each, keeps what autoreset, masks and statistics ask for, and
-checks what comes in.
+worker processes, by one atomic flag each, and checks what comes in. What follows from a step for
+the rows of a shard is in ``_episodes.pyx``.
 """
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy, memset
 
 from pufferlib_cy cimport _atomics as atomic
 from pufferlib_cy._actions cimport ActionRows, Span, address
 from pufferlib_cy._core cimport (
     ARITHMETIC, Command, NO_FAULT, NativeEnv, RAISED, RESET, STEP, Slice, make_rooms,
 )
+from pufferlib_cy._episodes cimport Autoreset, DISABLED, FINISHED, Part, reset_part, step_part
 
 import contextlib
 import threading
@@ -34,7 +34,6 @@ cdef enum:
     PARK_NS = 20_000_000      # how long the caller sleeps before it looks for signals and the dead
     HELPER_PARK_NS = 1_000_000_000
     LEAVE_NS = 400_000_000    # how long a helper thread may be busy when it is to end
-    FINISHED = 4              # columns of `finished` before the environment's own statistics
     PARENT_NS = 250_000_000   # how often a worker process looks whether its caller lives
 
 cdef enum Owner:
@@ -63,35 +62,6 @@ cdef enum Errand:
     # Why a worker process leaves the shards for a moment.
     LETTER = 0                # the caller has sent it one
     MAIL = 1                  # it has something to tell about the shard in `outbox`
-
-cdef enum Autoreset:
-    # What follows the step on which an episode ends.
-    SAME_STEP = 0             # the new episode's first observation is in the same step
-    NEXT_STEP = 1             # the next step resets; its action is ignored
-    DISABLED = 2              # the caller resets
-
-cdef enum Ended:
-    # Where an environment stands in its episode.
-    RUNNING = 0
-    OVER = 1                  # nothing has reset it yet
-    RESTARTED = 2             # it was over, and this step resets it (within a step, NEXT_STEP only)
-
-cdef struct Part:
-    # A slice, and what the core keeps about its rows.
-    Slice slice
-    void* env                 # the NativeEnv to run
-    Py_ssize_t first_row
-    Autoreset autoreset
-    char* final_observations  # (count * A, D) the last observation of episodes that ended
-    uint8_t* live             # (count * A,) agents whose next action counts
-    uint8_t* ended            # (count,) an Ended
-    double* returns           # (count * A,) rewards so far in the agent's episode
-    int32_t* lengths          # (count * A,) steps so far in the agent's episode
-    # (count, FINISHED + num_stats) since the last drain: agents' episodes, their returns, their
-    # lengths; environments' episodes, their own statistics.
-    double* finished
-    const uint8_t* chosen     # (count,) environments that a reset of the caller's is about, or NULL
-    int32_t* selection        # (count,) room for `slice.selected`
 
 cdef struct Group:
     # The shards that a batch takes together. One group: synchronous.
@@ -1086,192 +1056,3 @@ cdef inline char* ring_rows(Ring* ring, uint64_t step, Py_ssize_t row) noexcept 
 cdef inline char* outcome_rows(Ring* ring, uint64_t step, Py_ssize_t row) noexcept nogil:
     """The same for what an action caused: step k fills slot k - 1; a reset, the last one."""
     return ring_rows(ring, step + ring.length - 1, row)
-
-
-cdef void clear_outcome(Slice* slice) noexcept nogil:
-    """Nothing has happened yet: what a step only adds to."""
-    cdef Py_ssize_t rows = slice.count * slice.agents
-    memset(slice.rewards, 0, rows * sizeof(float))
-    memset(slice.terminations, 0, rows)
-    memset(slice.truncations, 0, rows)
-
-
-cdef void step_part(Part* part) noexcept nogil:
-    """One step of every environment, and what autoreset says about those that end."""
-    cdef Slice* slice = &part.slice
-    cdef Py_ssize_t rows = slice.count * slice.agents
-    clear_outcome(slice)
-    memcpy(slice.masks, part.live, rows)
-    if slice.choices:
-        memset(slice.action_masks, 1, rows * slice.choices)
-    select_all(slice)
-    if part.autoreset == NEXT_STEP and memchr(part.ended, OVER, slice.count) != NULL:
-        select_where(part, part.ended, OVER)
-        reset_selected(part, RESTARTED)
-        select_where(part, part.ended, RUNNING)
-    slice.command = STEP
-    (<NativeEnv> part.env).run(slice)
-    if finish_steps(part) and part.autoreset == SAME_STEP:
-        reset_selected(part, RUNNING)
-
-
-cdef void reset_part(Part* part) noexcept nogil:
-    """A new episode in every environment, or where the caller selected."""
-    cdef Slice* slice = &part.slice
-    if part.chosen == NULL:
-        clear_outcome(slice)
-        memset(part.ended, OVER, slice.count)
-        select_where(part, part.ended, OVER)
-    else:
-        select_where(part, part.chosen, True)
-    reset_selected(part, RUNNING)
-
-
-cdef void select_all(Slice* slice) noexcept nogil:
-    """The next call is about every environment."""
-    slice.selected, slice.num_selected = NULL, slice.count
-
-
-cdef void select_where(Part* part, const uint8_t* flags, uint8_t wanted) noexcept nogil:
-    """The next call is about the environments whose flag, (count,), is `wanted`.
-
-    Eight flags at a time are passed over if none is. Within eight there is no branch, since which
-    environments end is nothing that a processor could guess.
-    """
-    cdef int32_t* selection = part.selection
-    cdef Py_ssize_t first, e, found = 0, count = part.slice.count
-    cdef uint64_t ones = 0x0101010101010101ULL, eight
-    for first in range(0, count, 8):
-        if first + 8 <= count:
-            memcpy(&eight, flags + first, 8)
-            eight ^= ones * wanted                   # a flag that is wanted becomes a zero byte
-            if not (eight - ones) & ~eight & (ones << 7):
-                continue
-        for e in range(first, min(first + 8, count)):
-            selection[found] = <int32_t> e
-            found += flags[e] == wanted
-    part.slice.selected, part.slice.num_selected = selection, found
-
-
-cdef void reset_selected(Part* part, Ended after) noexcept nogil:
-    """A new episode in the selected environments; their `ended` becomes `after`."""
-    cdef Slice* slice = &part.slice
-    cdef bint in_step = slice.command == STEP
-    cdef Py_ssize_t i, e, n
-    for i in range(slice.num_selected):
-        e = slice.selected[i]
-        for n in range(e * slice.agents, (e + 1) * slice.agents):
-            slice.masks[n] = 1           # every slot is live unless the environment says otherwise
-            part.returns[n] = 0.0
-            part.lengths[n] = 0
-        if slice.num_stats:
-            memset(slice.stats + e * slice.num_stats, 0, slice.num_stats * sizeof(double))
-        if slice.choices:
-            memset(slice.action_masks + e * slice.agents * slice.choices, 1,
-                   slice.agents * slice.choices)
-    slice.command = RESET
-    (<NativeEnv> part.env).run(slice)
-    for i in range(slice.num_selected):
-        e = slice.selected[i]
-        for n in range(e * slice.agents, (e + 1) * slice.agents):
-            part.live[n] = slice.masks[n]
-            if not part.live[n]:
-                clear_observation(slice, n)
-            # The row also reports the end of the old episode: that keeps it unmasked.
-            if in_step:
-                slice.masks[n] |= slice.terminations[n] | slice.truncations[n]
-        part.ended[e] = after
-
-
-cdef bint finish_steps(Part* part) noexcept nogil:
-    """Statistics and ends after a step. True if environments' episodes are over: `selected`."""
-    cdef Slice* slice = &part.slice
-    cdef Py_ssize_t e, i
-    cdef bint over = False
-    if slice.agents > 1:
-        for e in range(slice.count):
-            if part.ended[e] == RESTARTED:
-                part.ended[e] = RUNNING
-            elif finish_agents(part, e):
-                over = True
-    else:
-        over = finish_lanes(slice.count, slice.rewards, slice.terminations, slice.truncations,
-                            part.returns, part.lengths, part.ended)
-    if not over:
-        return False
-    select_where(part, part.ended, OVER)
-    for i in range(slice.num_selected):
-        e = slice.selected[i]
-        if slice.agents == 1:
-            end_agent(part, e, e)
-        end_environment(part, e)
-    return True
-
-
-cdef bint finish_lanes(Py_ssize_t count, const float* rewards, const uint8_t* terminations,
-                       const uint8_t* truncations, double* returns, int32_t* lengths,
-                       uint8_t* ended) noexcept nogil:
-    """One agent each, and live: loops that the C compiler turns into vector instructions."""
-    cdef Py_ssize_t e
-    cdef uint8_t over = 0
-    for e in range(count):
-        returns[e] += rewards[e]
-    for e in range(count):
-        lengths[e] += ended[e] != RESTARTED
-    for e in range(count):
-        ended[e] = (terminations[e] | truncations[e]) != 0
-        over |= ended[e]
-    return over
-
-
-cdef bint finish_agents(Part* part, Py_ssize_t e) noexcept nogil:
-    """The agents of environment e after its step. True, and `ended`, if none is left."""
-    cdef Slice* slice = &part.slice
-    cdef Py_ssize_t n
-    cdef bint over = True
-    for n in range(e * slice.agents, (e + 1) * slice.agents):
-        if not slice.masks[n]:
-            slice.rewards[n] = 0.0
-            slice.terminations[n] = slice.truncations[n] = part.live[n] = 0
-            clear_observation(slice, n)
-            continue
-        if part.live[n]:
-            part.returns[n] += slice.rewards[n]
-            part.lengths[n] += 1
-        else:                            # born in this step
-            part.returns[n] = slice.rewards[n]
-            part.lengths[n] = 0
-        part.live[n] = 1
-        if slice.terminations[n] | slice.truncations[n]:
-            end_agent(part, e, n)
-        else:
-            over = False
-    part.ended[e] = OVER if over else RUNNING
-    return over
-
-
-cdef void end_agent(Part* part, Py_ssize_t e, Py_ssize_t n) noexcept nogil:
-    """The episode of row n, of environment e, ended: keep its last observation and statistics."""
-    cdef Slice* slice = &part.slice
-    cdef double* finished = part.finished + e * (FINISHED + slice.num_stats)
-    memcpy(part.final_observations + n * slice.observation_size,
-           slice.observations + n * slice.observation_size, slice.observation_size)
-    finished[0] += 1.0
-    finished[1] += part.returns[n]
-    finished[2] += part.lengths[n]
-    part.live[n] = 0
-
-
-cdef void end_environment(Part* part, Py_ssize_t e) noexcept nogil:
-    """No agent is left: keep the environment's own statistics."""
-    cdef Slice* slice = &part.slice
-    cdef double* finished = part.finished + e * (FINISHED + slice.num_stats)
-    cdef size_t i
-    finished[3] += 1.0
-    for i in range(slice.num_stats):
-        finished[FINISHED + i] += slice.stats[e * slice.num_stats + i]
-
-
-cdef void clear_observation(Slice* slice, Py_ssize_t n) noexcept nogil:
-    """A slot without a live agent shows zeros."""
-    memset(slice.observations + n * slice.observation_size, 0, slice.observation_size)
