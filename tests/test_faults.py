@@ -17,12 +17,11 @@ import threading
 import time
 import weakref
 
-import gymnasium
 import numpy as np
 import psutil
 import pytest
+from faulty_environments import Faulty, crash, fall, hang, leave
 from gymnasium.error import ClosedEnvironmentError
-from gymnasium.spaces import Box, Discrete
 from test_processes import footprint
 
 from pufferlib_cy import EnvError, WorkerDied, make
@@ -40,52 +39,6 @@ def nothing_left():
     before = footprint()
     yield
     assert footprint() == before
-
-
-class Faulty(gymnasium.Env):
-    """Does in a reset or step, or in its constructor, what it is told; `where` says in which."""
-
-    observation_space = Box(-np.inf, np.inf, (2,), np.float64)
-    action_space = Discrete(2)
-
-    def __init__(self, do=None, where="step"):
-        self.do, self.where, self.t = do, where, 0
-        self.closed = False
-        self.at("constructor")
-
-    def at(self, where):
-        if self.do is not None and where == self.where:
-            self.do()
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.at("reset")
-        self.t = 0
-        return np.array([0.0, os.getpid()]), {}
-
-    def step(self, action):
-        if action:
-            self.at("step")
-        self.t += 1
-        return np.array([float(self.t), os.getpid()]), 1.0, False, False, {}
-
-    def close(self):
-        self.closed = True
-
-
-def fall():
-    raise LookupError("no more rope")
-
-
-def leave():
-    os._exit(7)
-
-
-def crash(number):
-    if number != signal.SIGKILL:
-        signal.signal(number, signal.SIG_DFL)       # the test runner has a handler for it
-    os.kill(os.getpid(), number)
-    time.sleep(60)
 
 
 def play(vec):
@@ -173,10 +126,6 @@ def test_a_worker_that_dies(make_one, do, words, where):
         with pytest.raises(ClosedEnvironmentError, match=words):
             vec.reset()
     assert not psutil.Process().children(recursive=True)
-
-
-def hang():
-    time.sleep(1000)
 
 
 @pytest.mark.parametrize("make_one", [PROCESSES[0], PROCESSES[2]])
