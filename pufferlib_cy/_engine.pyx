@@ -68,6 +68,7 @@ cdef struct Group:
     Py_ssize_t first_shard, last_shard               # [first, last)
     Py_ssize_t first_env, last_env                   # [first, last)
     bint out                  # sent and not yet received
+    bint held                 # received, and not to be answered before `release`
     int64_t sent              # when
     uint64_t steps            # steps since the last full reset: the ring slot of its observations
 
@@ -419,18 +420,15 @@ cdef class Engine:
 
         Each array is C-contiguous and writable, (slots, N, ...) of the dtype and shape that the
         engine's own has. Observations, masks and action masks go round their slots starting with
-        slot 0 at reset; rewards, terminations and truncations with slot 0 at the first step. What
-        is not given stays in memory of the engine's own. The arrays are kept alive; that of
-        observations is cleared.
+        slot 0 at reset; rewards, terminations and truncations with slot 0 at the first step. In
+        staggered use each group counts its own steps. What is not given stays in memory of the
+        engine's own. The arrays are kept alive; that of observations is cleared.
         """
         self.check_open()
-        if self.groups_per_batch > 1 or self.num_groups > 1:
-            raise ValueError("rows can be attached to synchronous vector environments only "
-                             f"(batch_size == num_envs), not batch_size={self.batch_size} of "
-                             f"{self.num_envs}")
-        if self.phase == SENT:
-            raise AlreadyPendingCallError("attach while a step is under way: call recv first",
-                                          "attach")
+        if self.num_out:
+            raise AlreadyPendingCallError(
+                "attach while a step is under way: call recv first; in staggered use attach before "
+                "the first reset, or hold every batch", "attach")
         rows = list(self.rows)
         for name, array in arrays.items():
             if name not in RING_NAMES or rows[RING_NAMES.index(name)] is None:
@@ -512,7 +510,7 @@ cdef class Engine:
         In staggered use that is all but the last batch; it may take `timeout` seconds for each.
         """
         self.check_open()
-        if self.phase == SENT:
+        if self.pending:
             raise AlreadyPendingCallError("reset while a batch is under way: call recv first",
                                           "reset")
         while self.num_out:
@@ -528,6 +526,7 @@ cdef class Engine:
         with nogil:
             for g in range(self.num_groups):
                 self.groups[g].steps = 0
+                self.groups[g].held = False
                 self.start(g, RESET, False)
             self.call_helpers()
         self.phase = SENT
@@ -578,12 +577,40 @@ cdef class Engine:
             raise NoAsyncCallError("recv before anything was sent: call async_reset first", "recv")
         if self.phase == RECEIVED:
             raise NoAsyncCallError(
-                "recv twice for one send: call send with the last batch's actions first", "recv")
+                "recv twice for one send: call send with the last batch's actions first, or hold",
+                "recv")
+        if self.num_out < self.groups_per_batch:
+            raise NoAsyncCallError(
+                "recv with so many environments held that no batch is under way: call release "
+                "first", "recv")
         self.await_groups(self.groups_per_batch, timeout)
         with nogil:
             self.take_batch()
         self.phase = RECEIVED
         self.check_faults()
+
+    def hold(self):
+        """Keep the last batch, unanswered: recv gives others, until `release`.
+
+        Raises NoAsyncCallError if there is none.
+        """
+        cdef Py_ssize_t i
+        self.check_open()
+        if self.phase != RECEIVED:
+            raise NoAsyncCallError("hold without a batch: call recv first", "hold")
+        for i in range(self.groups_per_batch):
+            self.groups[self.received[i]].held = True
+        self.phase = SENT
+
+    def release(self):
+        """Let recv give what is held once more, as it stands, in the order of environments."""
+        cdef Py_ssize_t g
+        self.check_open()
+        for g in range(self.num_groups):
+            if self.groups[g].held:
+                self.groups[g].held = False
+                self.groups[g].sent = atomic.now()
+                self.queue_up(g)
 
     cdef await_groups(self, Py_ssize_t count, double timeout):
         """Return when so many of the groups under way are home; work meanwhile. See `recv`."""
@@ -597,6 +624,7 @@ cdef class Engine:
             if arrived:
                 return
             PyErr_CheckSignals()
+            self.check_open()             # another thread may have refused to go on
             if began == 0:                # after its own work and a nap: most calls need no clock
                 began = atomic.now()
             elif timeout >= 0 and atomic.now() - began > <int64_t> (timeout * 1e9):
@@ -687,8 +715,9 @@ cdef class Engine:
 
     @property
     def pending(self):
-        """True between send and recv, unless it was stopped in between."""
-        return self.phase == SENT and not atomic.load_acquire(self.stopping)
+        """True between send and recv, unless all is held, or it was stopped in between."""
+        return (self.phase == SENT and self.num_out > 0
+                and not atomic.load_acquire(self.stopping))
 
     @property
     def fresh(self):
@@ -792,9 +821,7 @@ cdef class Engine:
         cdef Shard* shard
         cdef Py_ssize_t i
         if not group.out:
-            group.out = True
-            self.queue[self.num_out] = g
-            self.num_out += 1
+            self.queue_up(g)
         if self.num_processes:
             group.sent = atomic.now()
         for i in range(group.first_shard, group.last_shard):
@@ -806,6 +833,12 @@ cdef class Engine:
             atomic.store_seq_cst(&shard.flag, READY)
             if shard.worker:
                 self.call_process(shard.worker)
+
+    cdef void queue_up(self, Py_ssize_t g) noexcept nogil:
+        """The group is under way: the last of those that are."""
+        self.groups[g].out = True
+        self.queue[self.num_out] = g
+        self.num_out += 1
 
     cdef void call_process(self, Py_ssize_t worker) noexcept nogil:
         """Tell a worker process that there is something to do for it; as `call_helpers`."""

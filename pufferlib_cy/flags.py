@@ -336,7 +336,9 @@ def train_flags(args: Sequence[str]) -> tuple[TrainFlags, "TrainConfig"]:
         make(flags.env, env_kwargs=loaded.env_kwargs | given.env_kwargs).close()
     elif not HELP & set(args):
         raise ValueError("name an environment: puffer-cy train ENV (see puffer-cy list)")
-    return parse_over(loaded, args)
+    flags, config = parse_over(loaded, args)
+    config.check()
+    return flags, config
 
 
 def parse(kind: type[T], command: str, description: str, args: Sequence[str],

@@ -239,6 +239,17 @@ class VectorEnv:
         """Answer the batch last received: one row of `actions` per row of it, in its order."""
         self._engine.send(actions)
 
+    def hold(self) -> None:
+        """Keep the batch last received instead of answering it; until `release`, recv gives others.
+
+        When all are held, every environment stands still. Raises NoAsyncCallError without a batch.
+        """
+        self._engine.hold()
+
+    def release(self) -> None:
+        """Let recv give the batches that are held once more, as they stand."""
+        self._engine.release()
+
     # ---- the rest --------------------------------------------------------------------------------
 
     def attach(self, **rows: NDArray[Any]) -> None:
@@ -247,7 +258,8 @@ class VectorEnv:
         Any of observations, masks, action_masks, rewards, terminations, truncations; each a
         C-contiguous, writable array (slots, N, ...) of the dtype and shape that this object gives.
         The first three go round their slots beginning with slot 0 at the reset; the others begin
-        with slot 0 at the first step. `reset` and `step` then return views of these arrays.
+        with slot 0 at the first step; in staggered use, every environment by its own steps.
+        `reset`, `step` and `recv` then return views of these arrays.
         """
         self._engine.attach(**rows)
         self._use_rows()
@@ -437,6 +449,11 @@ class VectorEnv:
                   engine.finished, engine.stats, engine.ended, engine.selection]
         rows = sum(int(a.nbytes) for a in arrays if a is not None)
         return (rows + sum(self._state_sizes())) / self.num_envs + RNG_BYTES
+
+    def cancel(self, reason: str) -> None:
+        """From another thread: let the call that waits raise ClosedEnvironmentError, which says
+        `reason`, and all later ones. `close` is still to be called, when that thread is done."""
+        self._engine.refuse(reason)
 
     def close(self) -> None:
         """Stop helper threads and worker processes. Further use raises ClosedEnvironmentError;

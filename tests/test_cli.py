@@ -164,6 +164,9 @@ def test_what_needs_no_torch_does_not_import_it():
     (["train", "cartpole", "--num-env", "8"], "did you mean --num-envs?"),
     (["train", "cartpole", "--num-envs", "many"], "Error parsing --num-envs"),
     (["train", "cartpole", "--num-envs", "0"], "num_envs: expected at least 1, got 0"),
+    (["train", "cartpole", "--batch-size", "0"], "batch_size: expected at least 1, got 0"),
+    (["train", "cartpole", "--batch-size", "100"], "batch_size: expected a divisor of num_envs "
+                                                   "(512), got 100"),
     (["train", "cartpole", "--backend", "gpu"], "invalid choice 'gpu' for argument '--backend'"),
     (["train", "cartpole", "--device", "abacus"], "--device abacus: "),
     (["train", "cartpole", "--config", "no.toml"], "no.toml: No such file"),

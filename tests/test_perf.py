@@ -229,6 +229,21 @@ def test_oversubscription_gives_a_pair_per_round(monkeypatch):
     assert np.all(np.array(speeds) > 0)
 
 
+def test_overlap_compares_every_mode_with_synchronous_training(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(PERF)         # for the workers too
+    overlap = importlib.import_module("overlap")
+    monkeypatch.setattr(overlap, "ENVS", 8)
+    for name in ("staggered", "staggered, overlap"):
+        monkeypatch.setitem(overlap.MODES[name], "batch_size", 2)
+    lines = overlap.compare(waits=True, rounds=1, seconds=0.05)
+    assert [line.split(" | ")[1] for line in lines] == list(overlap.MODES)
+    assert " | 1.00 (1.00 - 1.00) | " in lines[0]
+    rates = [float(line.split(" | ")[2].split()[0]) for line in lines]
+    shortest = overlap.MEAN / 2.8             # of the sleeps, see Busy
+    assert 0 < min(rates) <= max(rates) < overlap.WORKERS / shortest
+
+
 def test_limits_divide_the_machine_by_the_work():
     rates = limits.limits({"fill": 161e9, "copy": 1.0, "rows": 3e8, "trig": 1e8,
                            "divisions": 1e8})

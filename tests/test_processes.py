@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from test_vector import (
     GAMES,
     actions_for,
+    assert_attached_to_staggered,
     assert_staggered_episodes_are_serial,
     assert_staggered_statistics_are_of_what_was_received,
     rollout,
@@ -213,6 +214,10 @@ def test_rows_in_shared_storage(native):
             np.testing.assert_array_equal(storage["terminations"][(k - 1) % T], expected[2])
             np.testing.assert_array_equal(got[3], expected[3])
     assert storage["rewards"].sum() != 0                  # the memory outlives the vector
+
+
+def test_staggered_rows_in_shared_storage(native):
+    assert_attached_to_staggered(functools.partial(forked, num_workers=2), native["crowd"].Crowd)
 
 
 def test_where_environments_live(trouble):
@@ -524,6 +529,32 @@ def test_a_worker_that_hangs(trouble, way, batch_size):
     assert 0.3 <= time.monotonic() - began < 1.3
     with pytest.raises(ClosedEnvironmentError, match="no step within"):
         vec.recv()
+
+
+@pytest.mark.parametrize("batch_size", [6, 2])
+def test_cancel_does_not_wait_for_a_worker_that_hangs(trouble, batch_size):
+    with forked(trouble, 6, num_workers=3, batch_size=batch_size) as vec:
+        vec.async_reset(seed=0)
+        vec.recv()
+        raised = []
+
+        def go_on():
+            try:
+                for _ in range(6 // batch_size):
+                    vec.send(act(vec, e5=HANG) if batch_size == 6 else [HANG] * 2)
+                    vec.recv()
+            except ClosedEnvironmentError as error:
+                raised.append(str(error))
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        time.sleep(0.1)
+        began = time.monotonic()
+        vec.cancel("enough is enough")
+        thread.join(1.0)
+        assert not thread.is_alive()
+        assert time.monotonic() - began < 0.5
+        assert "closed (since enough is enough)" in raised[0]
 
 
 def test_a_short_timeout_of_recv_is_not_a_fault(trouble):

@@ -258,6 +258,54 @@ def test_attached_rows_are_written_in_place(native, backend):
             np.testing.assert_array_equal(storage["action_masks"][k % (T + 1)], plain.action_masks)
 
 
+def assert_attached_to_staggered(make_staggered, env, T=5):
+    """Every environment goes round the slots by its own steps; rows are those of a serial vector.
+    `make_staggered` takes what `make` does, but for the backend."""
+    E, B = 6, 2
+    with make(env, E, backend="serial") as plain, make_staggered(env, E, batch_size=B) as vec:
+        N, R = vec.num_agents, vec.num_agents // E * B
+        storage = dict(
+            observations=vec.allocate((T + 1, N, 3), np.float32),
+            masks=vec.allocate((T + 1, N), np.bool_),
+            action_masks=vec.allocate((T + 1, N, 5), np.bool_),
+            rewards=vec.allocate((T, N), np.float32), terminations=vec.allocate((T, N), np.bool_),
+            truncations=vec.allocate((T, N), np.bool_))
+        vec.attach(**storage)
+        actions = actions_for(vec, np.random.default_rng(0), 3 * T)
+        before = ("observations", "masks", "action_masks")
+        expected = [{"observations": plain.reset(seed=2)[0].copy(), "masks": plain.masks.copy(),
+                     "action_masks": plain.action_masks.copy()}]
+        for action in actions:
+            names = ("observations", "rewards", "terminations", "truncations")
+            rows = dict(zip(names, plain.step(action), strict=False))
+            rows |= {"masks": plain.masks, "action_masks": plain.action_masks}
+            expected.append({name: array.copy() for name, array in rows.items()})
+        steps = np.zeros(E // B, int)
+        vec.async_reset(seed=2)
+        while steps.min() < 3 * T:
+            batch = vec.recv()
+            group = int(batch.env_ids[0]) // B
+            rows, k = slice(group * R, (group + 1) * R), steps[group]
+            for name, array in expected[k].items():
+                here = storage[name][k % (T + 1) if name in before else (k - 1) % T, rows]
+                np.testing.assert_array_equal(here, array[rows], err_msg=name)
+                given = getattr(batch, name)
+                assert given.__array_interface__ == here.__array_interface__
+            if k == 3 * T:
+                vec.hold()
+            else:
+                vec.send(actions[k][rows])
+                steps[group] += 1
+            if steps.min() == 3 * T and not vec._engine.pending:
+                break
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_attached_rows_of_staggered_batches(native, workers):
+    assert_attached_to_staggered(
+        functools.partial(make, backend="threads", num_workers=workers), native["crowd"].Crowd)
+
+
 def test_attach_refuses_what_does_not_fit():
     with make("cartpole", 4) as vec:
         good = np.zeros((3, 4, 4), np.float32)
@@ -271,8 +319,11 @@ def test_attach_refuses_what_does_not_fit():
             vec.attach(values=good)
         with pytest.raises(ValueError, match="no rows named 'action_masks'"):
             vec.attach(action_masks=good)
-    with make("cartpole", 4, batch_size=2) as vec, pytest.raises(ValueError, match="synchronous"):
-        vec.attach(observations=good)
+    with make("cartpole", 4, batch_size=2) as vec:
+        vec.async_reset(seed=0)
+        vec.recv()
+        with pytest.raises(AlreadyPendingCallError, match="attach before the first reset"):
+            vec.attach(observations=good)     # the other two are under way
 
 
 def test_views_and_copies():
@@ -434,6 +485,78 @@ def test_staggered_vectors_have_no_step():
         vec.recv()
         with pytest.raises(InvalidAction, match=r"shape \(2,\)"):
             vec.send([0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("backend", ["serial", "threads"])
+def test_what_is_held_stands_still(backend):
+    with make("squared", 6, backend=backend, batch_size=2) as vec:
+        with pytest.raises(NoAsyncCallError, match="hold without a batch"):
+            vec.hold()
+        vec.async_reset(seed=0)
+        held = {}
+        for _ in range(3):
+            batch = vec.recv()
+            held[int(batch.env_ids[0])] = batch.observations.copy()
+            vec.hold()
+        assert sorted(held) == [0, 2, 4]      # those held are not given again
+        assert vec.episode_stats() == {"episodes": 0.0}       # nothing is under way
+        for call, words in ((vec.recv, "call release first"), (vec.hold, "hold without a batch")):
+            with pytest.raises(NoAsyncCallError, match=words):
+                call()
+        with pytest.raises(AlreadyPendingCallError, match="call recv before"):
+            vec.send([0, 0])
+        vec.release()
+        for first in (0, 2, 4):               # now they are, in the order of environments
+            batch = vec.recv()
+            assert batch.env_ids.tolist() == [first, first + 1]
+            np.testing.assert_array_equal(batch.observations, held[first])
+            vec.send([0, 0])
+        for _ in range(2):                    # a reset takes along what is held
+            vec.recv()
+            vec.hold()
+        vec.recv()
+        vec.async_reset(seed=0)
+        again = []
+        for _ in range(3):
+            batch = vec.recv()
+            again.append(int(batch.env_ids[0]))
+            np.testing.assert_array_equal(batch.observations, held[again[-1]])
+            vec.hold()
+        assert sorted(again) == [0, 2, 4]
+
+
+def test_so_many_held_that_there_is_no_batch():
+    """12 groups of one environment, five a batch: after two that are held there are two left."""
+    with make("bandit", 12, backend="serial", batch_size=5) as vec:
+        vec.async_reset(seed=0)
+        for _ in range(2):
+            vec.recv()
+            vec.hold()
+        with pytest.raises(NoAsyncCallError, match="call release first"):
+            vec.recv()
+        vec.release()
+        assert len(set(vec.recv().env_ids)) == 5
+
+
+def test_cancel_ends_a_call_of_another_thread():
+    with make("squared", 4, backend="threads", num_workers=2) as vec:
+        vec.reset(seed=0)
+        raised = []
+
+        def go_on():
+            try:
+                while True:
+                    vec.step([0] * 4)
+            except ClosedEnvironmentError as error:
+                raised.append(str(error))
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        time.sleep(0.02)
+        vec.cancel("enough is enough")
+        thread.join(1.0)
+        assert not thread.is_alive()
+        assert "closed (since enough is enough)" in raised[0]
 
 
 @pytest.mark.parametrize(("arguments", "error", "words"), [

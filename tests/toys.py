@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from typing import Any
 
 import gymnasium
@@ -125,3 +127,32 @@ class Village:
 
 def number(agent: str) -> int:
     return int(agent.rpartition("_")[2])
+
+
+class Jittery(gymnasium.Env[Any, Any]):
+    """A walk that the actions push, with truncated and terminated episodes. Its steps take a random
+    time that no seed decides, so that batches come in another order every time."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, seconds: float = 0.001, fails_after: int = 0) -> None:
+        self.seconds, self.fails_after = seconds, fails_after
+        self.steps = 0
+
+    def observe(self) -> Any:
+        return np.array([self.place, self.t / 8, 1.0], np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.place, self.t = self.np_random.normal(), 0
+        return self.observe(), {}
+
+    def step(self, action: Any) -> Any:
+        time.sleep(self.seconds * random.SystemRandom().random())
+        self.t += 1
+        self.steps += 1
+        if self.steps == self.fails_after:
+            raise RuntimeError("it fell apart")
+        self.place += (action - 1) * 0.3 + 0.3 * self.np_random.normal()
+        return self.observe(), -abs(self.place), abs(self.place) > 2, self.t == 8, {}

@@ -74,6 +74,14 @@ class TrainConfig:
     """Threads or processes that step environments. None: as many as there are cores and work for.
     """
 
+    batch_size: int | None = None
+    """Environments that the policy decides for at once, a divisor of num_envs. None: all. With less
+    the others step meanwhile: for environments of which some take long, in worker processes."""
+
+    overlap: bool = False
+    """Collect a rollout while learning from the one before: its policy is then one update behind.
+    For environments that wait for something, or cores to spare."""
+
     device: str = "cpu"
     """Torch device of the policy."""
 
@@ -152,7 +160,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         at_least = {
-            "total_timesteps": 1, "num_envs": 1, "num_workers": 1, "torch_threads": 1,
+            "total_timesteps": 1, "num_envs": 1, "num_workers": 1, "batch_size": 1,
+            "torch_threads": 1,
             "horizon": 1, "epochs": 1, "minibatches": 1, "evaluation_episodes": 1,
             "checkpoint_interval": 1, "seed": 0, "learning_rate": 0, "gamma": 0, "gae_lambda": 0,
             "clip": 0, "dual_clip": 1, "value_clip": 0, "value_coefficient": 0,
@@ -167,6 +176,13 @@ class TrainConfig:
                 raise ConfigError(f"{name}: expected at most 1, got {getattr(self, name)}")
         if any(size < 1 for size in self.hidden_sizes):
             raise ConfigError(f"hidden_sizes: expected at least 1 each, got {self.hidden_sizes}")
+
+    def check(self) -> None:
+        """Raise ConfigError for settings that do not fit each other, once all layers are there."""
+        if self.batch_size is not None and self.num_envs % self.batch_size:
+            raise ConfigError(f"batch_size: expected a divisor of num_envs ({self.num_envs}), got "
+                              f"{self.batch_size}: a batch is always the same environments, so "
+                              "that the order in which batches come decides nothing")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON and TOML can hold them; `from_dict` reads them back."""

@@ -58,8 +58,11 @@ class Distribution(nn.Module):
         """Actions (R, H) as a vector environment takes them."""
         raise NotImplementedError
 
-    def require_legal(self, masks: Tensor) -> None:
-        """Raise ValueError, naming the row, where masks (R, choices) leave a part no choice."""
+    def require_legal(self, masks: Tensor, first_row: int = 0) -> None:
+        """Raise ValueError, naming the row, where masks (R, choices) leave a part no choice.
+
+        first_row: the number of the first of them.
+        """
 
 
 class Categorical(Distribution):
@@ -118,10 +121,10 @@ class Categorical(Distribution):
         rows = actions.cpu().numpy()
         return rows + self.starts if self.starts.any() else rows
 
-    def require_legal(self, masks: Tensor) -> None:
+    def require_legal(self, masks: Tensor, first_row: int = 0) -> None:
         for part, legal in enumerate(masks.split(self.sizes, 1)):
             if not (some := legal.any(1)).all():
-                row = int(some.logical_not().nonzero()[0])
+                row = first_row + int(some.logical_not().nonzero()[0])
                 of = f" in part {part}" if self.parts > 1 else ""
                 raise ValueError(f"action_masks: row {row} has no legal action{of}")
 
@@ -201,8 +204,8 @@ class Hybrid(Distribution):
         choices, values = self._apart(actions)
         return self.choices.for_environment(choices), self.values.for_environment(values)
 
-    def require_legal(self, masks: Tensor) -> None:
-        self.choices.require_legal(masks)
+    def require_legal(self, masks: Tensor, first_row: int = 0) -> None:
+        self.choices.require_legal(masks, first_row)
 
     def _apart(self, actions: Tensor) -> tuple[Tensor, Tensor]:
         choices, values = actions.split([self.choices.parts, self.values.parts], 1)

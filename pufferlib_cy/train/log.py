@@ -38,6 +38,14 @@ class Clock:
         self._latencies[self._steps % LATENCIES] = self.lap("environment")
         self._steps += 1
 
+    def take_steps(self, other: Clock) -> None:
+        """Move the latencies of another clock's steps here."""
+        count = min(other._steps, LATENCIES)
+        places = np.arange(self._steps, self._steps + count) % LATENCIES
+        self._latencies[places] = other._latencies[:count]
+        self._steps += count
+        other._steps = 0
+
     @property
     def seconds(self) -> float:
         """From the start to the last lap."""
@@ -50,7 +58,8 @@ class Clock:
         return {phase: ns / total for phase, ns in spent.items()}
 
     def latency_us(self) -> dict[str, float]:
-        """Percentiles of one ``vec.step`` in the interval, in microseconds."""
+        """Percentiles of one ``vec.step`` in the interval, or of a send and the recv after it, in
+        microseconds."""
         if not self._steps:
             return {}
         us = self._latencies[:self._steps] / 1000

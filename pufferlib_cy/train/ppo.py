@@ -9,25 +9,30 @@ Letters: T steps, N rows, S segments (the T steps of S of the rows), M = T * S r
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pufferlib_cy import make
+from pufferlib_cy import VectorEnv, make
 from pufferlib_cy.train import checkpoint
 from pufferlib_cy.train.config import TrainConfig
+from pufferlib_cy.train.distributions import ActionRows
 from pufferlib_cy.train.evaluate import EvalSummary, check_target_stat, evaluate
 from pufferlib_cy.train.log import Clock, Episodes, Reporter
-from pufferlib_cy.train.policies import Assessment, Policy
+from pufferlib_cy.train.policies import Assessment, Policy, State
 from pufferlib_cy.train.report import Observer
-from pufferlib_cy.train.rollout import Minibatch, Rollout
+from pufferlib_cy.train.rollout import ALL, Minibatch, Rollout
 
 # Evaluation k of a run has the seeds from k * 2**32 on; the training environments are below.
 EVALUATION_SEEDS = 1 << 32
@@ -67,48 +72,50 @@ def train(config: TrainConfig, observer: Observer | None = None, *,
 
     Ends after `total_timesteps`, when evaluation confirms `target_return`, or when `should_stop` or
     the observer returns True (asked between iterations). Saves a checkpoint in each case. The same
-    config on the same machine gives the same weights, byte for byte.
+    config on the same machine gives the same weights, byte for byte. Steps are those learned from:
+    with `overlap` the rollout that is being collected at the end is not.
 
     observer: sees a Report every `log_interval` seconds, and one at the end.
 
     Raises NonFiniteError where training diverges, naming the first bad tensor; what `make` raises;
-    TypeError for spaces that there is no policy for.
+    ConfigError for settings that do not fit each other; TypeError for spaces that there is no
+    policy for.
     """
+    config.check()
     with torch_threads(config.torch_threads), make(
-            config.env, config.num_envs, backend=config.backend,
-            num_workers=config.num_workers, env_kwargs=config.env_kwargs) as vec:
+            config.env, config.num_envs, backend=config.backend, num_workers=config.num_workers,
+            batch_size=config.batch_size, env_kwargs=config.env_kwargs) as vec:
         check_target_stat(vec, config.target_stat)
         device = torch.device(config.device)
         generator = torch.Generator().manual_seed(config.seed)
-        action_generator = torch.Generator(device).manual_seed(config.seed)
         spaces = vec.env_observation_space, vec.env_action_space
         policy = checkpoint.make_policy(config, *spaces, generator).to(device)
         weights = join_parameters(policy)
         optimizer = torch.optim.Adam([weights], eps=1e-5, fused=True)
-        rollout = Rollout(vec, policy, config.horizon, config.seed, device)
+        collector = Collector(vec, policy, config, device)
         keep_freed_memory()
         clock, episodes = Clock(), Episodes(config.evaluation_episodes)
         reporter = Reporter(config, observer, clock, episodes)
         steps, saved, attempts = 0, 0, 0
         confirmed = stopped = done = False
-        while not done:
-            learning_rate = anneal(config, steps)
-            collect(rollout, policy, action_generator, clock)
-            rollout.estimate(config.gamma, config.gae_lambda)
-            losses = update(policy, weights, optimizer, learning_rate, rollout, config, generator,
-                            clock)
-            if config.normalize_observations:
-                policy.update_statistics(rollout.live_observations())
-            steps += rollout.live_steps
-            episodes.add(vec.episode_stats())
-            if reached_target(config, episodes):
-                attempts += 1
-                confirmed = confirms_target(policy, config, attempts)
-            clock.lap("other")
-            stopped = reporter.report(steps, losses) or should_stop()
-            done = stopped or confirmed or steps >= config.total_timesteps
-            if done or steps - saved >= (config.checkpoint_interval or math.inf):
-                path, saved = save(policy, config, steps, spaces), steps
+        with collector:
+            while not done:
+                learning_rate = anneal(config, steps)
+                rollout = collector.next(clock)
+                losses = update(policy, weights, optimizer, learning_rate, rollout, config,
+                                generator, clock)
+                if config.normalize_observations:
+                    policy.update_statistics(rollout.live_observations())
+                steps += rollout.live_steps
+                episodes.add(rollout.episodes)
+                if reached_target(config, episodes):
+                    attempts += 1
+                    confirmed = confirms_target(policy, config, attempts)
+                clock.lap("other")
+                stopped = reporter.report(steps, losses) or should_stop()
+                done = stopped or confirmed or steps >= config.total_timesteps
+                if done or steps - saved >= (config.checkpoint_interval or math.inf):
+                    path, saved = save(policy, config, steps, spaces), steps
         clock.lap("other")
         reporter.report(steps, losses, last=True)
         evaluation = None if stopped else assess(policy, config, 0)
@@ -117,23 +124,134 @@ def train(config: TrainConfig, observer: Observer | None = None, *,
 
 # ---- rollout -------------------------------------------------------------------------------------
 
+class Collector:
+    """Gives rollouts one after the other, collected and with their advantages.
+
+    With `overlap` it is one ahead: a thread collects the next rollout, by a copy of the policy,
+    while the caller learns from the last. When a rollout is handed over, the copy takes the
+    policy's weights and the thread goes on: each rollout, but for the first, is by the policy as it
+    was before the last update, whichever of the two takes longer.
+
+    Works as a context manager; at its end the thread ends, and with it the use of `vec`.
+    """
+
+    def __init__(self, vec: VectorEnv, policy: Policy, config: TrainConfig,
+                 device: torch.device) -> None:
+        self.vec, self.policy, self.config = vec, policy, config
+        self.acting = copy.deepcopy(policy) if config.overlap else policy
+        self.generators = action_generators(config.seed, vec.num_envs // vec.batch_size, device)
+        self.rollout = Rollout(vec, self.acting, config.horizon, config.seed, device,
+                               overlap=config.overlap)
+        self._clock = Clock()                 # of the thread
+        self._thread: threading.Thread | None = None
+        self._coming: Future[Rollout] = Future()
+
+    def next(self, clock: Clock) -> Rollout:
+        """The next rollout: to be learned from until the next call."""
+        if not self.config.overlap:
+            return self._collect(clock)
+        if self._thread is None:
+            self._start()
+        rollout = self._coming.result()
+        clock.lap("environment")
+        clock.take_steps(self._clock)
+        self.acting.load_state_dict(self.policy.state_dict())
+        self.rollout = rollout.other
+        self._start()
+        return rollout
+
+    def _collect(self, clock: Clock) -> Rollout:
+        rollout = self.rollout
+        if self.vec.batch_size == self.vec.num_envs:
+            collect(rollout, self.acting, self.generators[0], clock)
+        else:
+            collect_staggered(rollout, self.acting, self.generators, clock)
+        rollout.estimate(self.config.gamma, self.config.gae_lambda)
+        rollout.episodes = self.vec.episode_stats()
+        return rollout
+
+    def _start(self) -> None:
+        """Collect in a thread: one per rollout, as cheap as it is, so that none waits for work."""
+        def run(coming: Future[Rollout]) -> None:
+            try:
+                coming.set_result(self._collect(self._clock))
+            except BaseException as error:
+                coming.set_exception(error)
+
+        self._coming = Future()
+        self._thread = threading.Thread(target=run, args=(self._coming,), daemon=True,
+                                        name="pufferlib_cy-collector")
+        self._thread.start()
+
+    def __enter__(self) -> Collector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self.vec.cancel("the training it was made for has ended")
+            self._thread.join()
+
+
+def action_generators(seed: int, groups: int, device: torch.device) -> list[torch.Generator]:
+    """What draws the actions, of each group of environments by itself: the order in which their
+    batches come then changes nothing. The seeds differ in the 32 bits that torch uses."""
+    seeds = [seed, *np.random.SeedSequence(seed).generate_state(groups - 1).tolist()]
+    return [torch.Generator(device).manual_seed(each) for each in seeds]
+
+
 @torch.inference_mode()
 def collect(rollout: Rollout, policy: Policy, generator: torch.Generator, clock: Clock) -> None:
     """Play T steps of every row into the rollout."""
     rollout.begin()
     for t in range(rollout.horizon):
-        observations, action_masks, starts = rollout.observe(t)
-        decision, rollout.state = policy.act(observations, rollout.state, starts,
-                                             action_masks=action_masks, generator=generator)
-        if not math.isfinite(decision.log_probs.sum()):
-            raise NonFiniteError(f"the policy's log-probabilities at step {t} of a rollout are NaN "
-                                 "or infinite: training diverged, or an observation is not finite")
-        actions = rollout.store(t, decision)
+        actions, rollout.state = decide(rollout, t, policy, rollout.state, generator)
         clock.lap("inference")
         _, _, terminations, truncations, _ = rollout.vec.step(actions)
         clock.step()
         rollout.advance(t, terminations, truncations)
         clock.lap("copies")
+
+
+@torch.inference_mode()
+def collect_staggered(rollout: Rollout, policy: Policy, generators: Sequence[torch.Generator],
+                      clock: Clock) -> None:
+    """The same, batch by batch as they come: G groups of environments, each with its own t, of
+    which a batch is one. Who has made T steps waits for the others."""
+    vec, T, G = rollout.vec, rollout.horizon, len(generators)
+    R = rollout.rows // G                                                  # rows of a group
+    steps = [0] * G
+    groups = [slice(R * g, R * (g + 1)) for g in range(G)]
+    rollout.begin()
+    states = [tuple(part[rows] for part in rollout.state) for rows in groups]
+    vec.release()
+    for _ in range(G * (T + 1)):
+        batch = vec.recv()
+        clock.step()
+        g = int(batch.env_ids[0]) // vec.batch_size
+        t, rows = steps[g], groups[g]
+        if t > 0:
+            rollout.advance(t - 1, batch.terminations, batch.truncations, rows)
+            clock.lap("copies")
+        if t == T:
+            vec.hold()
+            continue
+        actions, states[g] = decide(rollout, t, policy, states[g], generators[g], rows)
+        clock.lap("inference")
+        vec.send(actions)
+        steps[g] += 1
+    rollout.state = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
+
+
+def decide(rollout: Rollout, t: int, policy: Policy, state: State, generator: torch.Generator,
+           rows: slice = ALL) -> tuple[ActionRows, State]:
+    """Let the policy act on step t of the rows; what the environments and it then go on with."""
+    observations, action_masks, starts = rollout.observe(t, rows)
+    decision, state = policy.act(observations, state, starts, action_masks=action_masks,
+                                 generator=generator)
+    if not math.isfinite(decision.log_probs.sum()):
+        raise NonFiniteError(f"the policy's log-probabilities at step {t} of a rollout are NaN or "
+                             "infinite: training diverged, or an observation is not finite")
+    return rollout.store(t, decision, rows), state
 
 
 # ---- update --------------------------------------------------------------------------------------

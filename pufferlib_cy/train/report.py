@@ -18,7 +18,9 @@ class Report:
     seconds: float                # of training so far
     sps: float                    # steps per second in this interval
     remaining: float              # estimated seconds to the end
-    times: dict[str, float]       # share of the interval, 0 to 1, for each of PHASES
+    # Share of the interval, 0 to 1, for each of PHASES. Where rollouts are collected meanwhile,
+    # "environment" is waiting for one, and "inference" is nothing.
+    times: dict[str, float]
     latency_us: dict[str, float]  # one vec.step in this interval: p50, p90, p99, max; microseconds
     losses: dict[str, float] = field(default_factory=dict)   # policy, value, entropy, ...
     stats: dict[str, float] = field(default_factory=dict)    # vec.episode_stats()

@@ -22,7 +22,7 @@ def rollouts(native):
     """
     vectors = []
 
-    def start(env, horizon=8, num_envs=6, **kwargs):
+    def start(env, horizon=8, num_envs=6, overlap=False, **kwargs):
         if env == "crowd":
             env = native["crowd"].Crowd
         elif env == "continuous":
@@ -33,7 +33,7 @@ def rollouts(native):
                      generator=torch.Generator().manual_seed(0))
         with torch.no_grad():                 # so that actions are not all as likely
             policy.outputs.weight[:-1] *= 100
-        return policy, Rollout(vec, policy, horizon, 1, torch.device("cpu"))
+        return policy, Rollout(vec, policy, horizon, 1, torch.device("cpu"), overlap=overlap)
 
     yield start
     for vec in vectors:

@@ -17,7 +17,7 @@ class Nested:
     env_action_space = Tuple((Discrete(3), Box(-1.0, 1.0, (1,))))
 
     def __init__(self, num_agents):
-        self.num_agents = num_agents
+        self.num_agents = self.num_envs = self.batch_size = num_agents
         self.tree = SpaceTree(self.env_observation_space)
         self.single_observation_space = self.tree.flat_space
         self.single_action_space = ActionTree(self.env_action_space).flat_space

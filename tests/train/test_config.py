@@ -53,6 +53,15 @@ def test_environment_variables(variable, text, value):
     assert type(got) is type(value)
 
 
+def test_settings_are_held_against_each_other_when_all_are_there():
+    """A layer alone need not fit: cartpole has 512 environments, the default is 1024."""
+    config = load_config("cartpole", environ={"PUFFER_BATCH_SIZE": "100"})
+    with pytest.raises(ConfigError, match=r"batch_size: expected a divisor of num_envs \(512\)"):
+        config.check()
+    dataclasses.replace(config, num_envs=300).check()
+    dataclasses.replace(config, batch_size=None).check()
+
+
 def test_toml_types(toml):
     config = load_config("cartpole", environ={}, file=toml(
         'hidden_sizes = [8]\nlearning_rate = 1\ncheckpoint_dir = "x"\ndual_clip = 2\n'
