@@ -106,6 +106,10 @@ cdef struct Rows:
     Slice* _slice
     Py_ssize_t _next          # index in the slice's selection of the environment that comes next
     Py_ssize_t _environment   # index in the slice
+    # From one environment's to the next one's, in bytes and in discrete actions. They stand here
+    # since C has to expect that what an environment writes changes the slice, but not this.
+    size_t _observation_stride
+    size_t _action_stride
 
 cdef enum Command:
     RESET = 0                 # begin a new episode in every (selected) environment
@@ -177,6 +181,8 @@ cdef inline Rows first_rows(Slice* slice) noexcept nogil:
     rows.starting = slice.command == RESET
     rows.count = 1
     rows._slice = slice
+    rows._observation_stride = slice.agents * slice.observation_size
+    rows._action_stride = slice.agents * slice.heads
     return rows
 
 
@@ -247,8 +253,8 @@ cdef inline bint _next_wanted(Rows* rows) noexcept nogil:
     rows.environment = slice.first + e
     rows.rng = slice.rngs + e
     rows.stats = slice.stats + e * slice.num_stats
-    rows.observations = slice.observations + n * slice.observation_size
-    rows.actions = slice.actions + n * slice.heads
+    rows.observations = slice.observations + e * rows._observation_stride
+    rows.actions = slice.actions + e * rows._action_stride
     rows.continuous_actions = slice.continuous_actions + n * slice.values
     rows.rewards = slice.rewards + n
     rows.terminations = slice.terminations + n
