@@ -5,7 +5,7 @@ live agents, last observations and statistics make of it. Who steps which enviro
 is in ``_engine.pyx``. All of it is hot path: without the GIL and without allocation.
 """
 
-from libc.stdint cimport int32_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memchr, memcpy, memset
 
 from pufferlib_cy._core cimport NativeEnv, RESET, STEP, Slice
@@ -58,21 +58,14 @@ cdef void select_all(Slice* slice) noexcept nogil:
 cdef void select_where(Part* part, const uint8_t* flags, uint8_t wanted) noexcept nogil:
     """The next call is about the environments whose flag, (count,), is `wanted`.
 
-    Eight flags at a time are passed over if none is. Within eight there is no branch, since which
-    environments end is nothing that a processor could guess.
+    Without a branch, since which environments end is nothing that a processor could guess: that
+    costs less than to guess wrongly once in 40 of them.
     """
     cdef int32_t* selection = part.selection
-    cdef Py_ssize_t first, e, found = 0, count = part.slice.count
-    cdef uint64_t ones = 0x0101010101010101ULL, eight
-    for first in range(0, count, 8):
-        if first + 8 <= count:
-            memcpy(&eight, flags + first, 8)
-            eight ^= ones * wanted                   # a flag that is wanted becomes a zero byte
-            if not (eight - ones) & ~eight & (ones << 7):
-                continue
-        for e in range(first, min(first + 8, count)):
-            selection[found] = <int32_t> e
-            found += flags[e] == wanted
+    cdef Py_ssize_t e, found = 0
+    for e in range(part.slice.count):
+        selection[found] = <int32_t> e
+        found += flags[e] == wanted
     part.slice.selected, part.slice.num_selected = selection, found
 
 
