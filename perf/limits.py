@@ -22,7 +22,7 @@ NUM_ENVS = 4096
 # Bytes that one step of one environment must write, each counted once: observation, state, reward,
 # two flags and mask, the checked copy of the action, episode return and length, whether it ended.
 SHARED = 4 + 2 + 1 + 4 + 8 + 4 + 1
-WRITTEN = {"squared": 121 + 16 + SHARED, "cartpole": 16 + 40 + SHARED,
+WRITTEN = {"squared": 121 + 12 + SHARED, "cartpole": 16 + 40 + SHARED,
            "cartpole_fast": 16 + 16 + SHARED}
 
 

@@ -12,7 +12,7 @@ cdef enum Action: STAY, DOWN, UP, LEFT, RIGHT
 cdef enum Cell: EMPTY, AGENT, TARGET
 
 cdef struct State:
-    int y, x, ticks, target   # agent's row and column; steps so far; target's cell, y * size + x
+    int y, x, target          # the agent's row and column; the target's cell, y * size + x
 
 
 @cython.final
@@ -40,21 +40,21 @@ cdef class Squared(NativeEnv):
             self.observe(<State*> rows.state, <uint8_t*> rows.observations)
 
     cdef inline void reset(self, State* state, Rows* rows) noexcept nogil:
-        state.y, state.x, state.ticks = self.size // 2, self.size // 2, 0
+        state.y = state.x = self.size // 2
         state.target = uniform_int(rows.rng, self.size * self.size - 1)
         state.target += state.target >= state.y * self.size + state.x   # any but the centre
 
     cdef inline void step(self, State* state, Rows* rows) noexcept nogil:
         cdef int y = state.y + (rows.actions[0] == DOWN) - (rows.actions[0] == UP)
         cdef int x = state.x + (rows.actions[0] == RIGHT) - (rows.actions[0] == LEFT)
-        state.ticks += 1
-        if not (0 <= y < self.size and 0 <= x < self.size) or state.ticks > 3 * self.size:
+        if not (0 <= y < self.size and 0 <= x < self.size) or rows.lengths[0] >= 3 * self.size:
             rows.rewards[0], rows.terminations[0] = -1.0, True
-        else:
-            state.y, state.x = y, x
-            rows.rewards[0] = rows.terminations[0] = y * self.size + x == state.target
+            return
+        state.y, state.x = y, x
+        if y * self.size + x == state.target:
+            rows.rewards[0], rows.terminations[0] = 1.0, True
 
     cdef inline void observe(self, State* state, uint8_t* cells) noexcept nogil:
+        cdef int agent = state.y * self.size + state.x, target = state.target
         memset(cells, EMPTY, self.size * self.size)
-        cells[state.target] = TARGET
-        cells[state.y * self.size + state.x] = AGENT
+        cells[target], cells[agent] = TARGET, AGENT
