@@ -14,13 +14,13 @@ mathematical functions with correctly rounded last bit", asks so whether more di
 faster instruction set changes the time this takes, not the result.
 
 The slack is that of the GNU C library, from its source. Since 2.28, s_sin.c computes a sine or
-cosine of at least 1/8 as a value from a table and a correction of at most 2**-8, in which four
-roundings of at most 2**-62 each precede the last; smaller ones as angle + angle**3 * polynomial,
-where those of the second term come to less than angle**3 * 2**-53. Before, it sought more
-digits where in doubt; its newest versions round correctly. e_pow.c: before its last rounding
-pow(x, 2.0) errs by less than 0.0132 units in the last place, where x * x is neither huge nor tiny;
-e_powf.c: powf by less than 2**-29.5 of the result, where that is between 2**-8 and 16. Other C
-libraries promise less, and are always called.
+cosine of at least 1/8 as a value from a table and a correction of at most 2**-8; roundings that
+come to less than 0.9 * 2**-60 precede the last. Smaller ones are angle + angle**3 * polynomial,
+where those of the second term come to less than angle**3 * 2**-53. Before, it sought more digits
+where in doubt; its newest versions round correctly. Before the last rounding pow(x, 2.0) errs by
+less than 0.0132 * 2**-53 of the result, where that is neither huge nor tiny (e_pow.c), and powf by
+1.83 * 2**-33 of it for each unit of its logarithm and 1.69 * 2**-34 (e_powf.c). Other C libraries
+promise less, and are always called.
 """
 
 from libc.math cimport NAN, cos, fabs, pow, powf, sin
@@ -41,6 +41,7 @@ cdef extern from *:
 
 cdef enum:
     BLOCK = 128               # numbers at a time: what is noted of them stays in the first cache
+    COLUMNS = 16              # of a block, for `marked`
 
 # ---- sine and cosine -----------------------------------------------------------------------------
 
@@ -70,6 +71,26 @@ cdef inline void small_sines_and_cosines(Py_ssize_t count, const double* angles,
         e += BLOCK
 
 
+cdef inline void sines_and_float32_cosines(Py_ssize_t count, const double* angles,
+                                           DoubleLane sines, FloatLane cosines) noexcept nogil:
+    """The C library's sin, and its cos rounded to float32, of which it needs hardly be asked."""
+    cdef double unsure[BLOCK]
+    cdef Py_ssize_t places[BLOCK]
+    cdef Py_ssize_t start = 0, e, k, some
+    while start < count:
+        some = min(<Py_ssize_t> BLOCK, count - start)
+        if GLIBC:
+            _try_sines_and_float32_cosines(some, angles + start, sines + start, cosines + start,
+                                           unsure)
+        else:
+            _mark_all(unsure)
+        for k in range(marked(some, unsure, places)):
+            e = start + places[k]
+            sines[e] = sin(angles[e])
+            cosines[e] = <float> cos(angles[e])
+        start += BLOCK
+
+
 cdef inline void cosines(Py_ssize_t count, const double* angles, DoubleLane out) noexcept nogil:
     """The C library's cos of the angles; the two arrays may not overlap."""
     cdef Py_ssize_t e = 0
@@ -83,6 +104,8 @@ cdef inline void _sines_and_cosines(Py_ssize_t count, const double* angles, Doub
     cdef double unsure[BLOCK]
     if GLIBC:
         _try_sines_and_cosines(count, angles, sines, cosines, unsure, 1.0)
+    else:
+        _mark_all(unsure)
     _ask_sines_and_cosines(count, angles, sines, cosines, unsure)
 
 
@@ -91,15 +114,17 @@ cdef inline void _small_sines_and_cosines(Py_ssize_t count, const double* angles
     cdef double unsure[BLOCK]
     if GLIBC:
         _try_small_sines_and_cosines(count, angles, sines, cosines, unsure, 1.0)
+    else:
+        _mark_all(unsure)
     _ask_sines_and_cosines(count, angles, sines, cosines, unsure)
 
 
 cdef inline void _ask_sines_and_cosines(Py_ssize_t count, const double* angles, DoubleLane sines,
-                                        DoubleLane cosines, const double* unsure) noexcept nogil:
+                                        DoubleLane cosines, double* unsure) noexcept nogil:
     """The library, where it is unsure what it would say."""
     cdef Py_ssize_t places[BLOCK]
     cdef Py_ssize_t e, k
-    for k in range(_unsure(count, unsure, places)):
+    for k in range(marked(count, unsure, places)):
         e = places[k]
         sines[e] = sin(angles[e])
         cosines[e] = cos(angles[e])
@@ -111,25 +136,55 @@ cdef inline void _cosines(Py_ssize_t count, const double* angles, DoubleLane out
     cdef Py_ssize_t e, k
     if GLIBC:
         _try_cosines(count, angles, out, unsure, 1.0)
-    for k in range(_unsure(count, unsure, places)):
+    else:
+        _mark_all(unsure)
+    for k in range(marked(count, unsure, places)):
         e = places[k]
         out[e] = cos(angles[e])
 
 
-cdef inline Py_ssize_t _unsure(Py_ssize_t count, const double* unsure,
-                               Py_ssize_t* places) noexcept nogil:
-    """The places where `unsure` is 2.0, not 0.0, and how many they are: by a bit of the number,
-    since a branch would often be mispredicted."""
-    cdef Py_ssize_t e, found = 0
-    cdef uint64_t bits
-    for e in range(count):
-        places[found] = e
-        if GLIBC:
-            memcpy(&bits, &unsure[e], sizeof(bits))
-            found += bits >> 62
-        else:
-            found += 1
+cdef inline Py_ssize_t marked(Py_ssize_t count, double* marks, Py_ssize_t* places) noexcept nogil:
+    """The places of the marks that are 2.0, not 0.0, and how many they are. There is room for BLOCK
+    of both. By a bit of the number, since branches would often be mispredicted."""
+    cdef double sums[COLUMNS]
+    cdef Py_ssize_t columns[COLUMNS]
+    cdef Py_ssize_t e, k, some = 0, found = 0
+    for e in range(count, BLOCK):
+        marks[e] = 0.0
+    # Most columns of the block, seen as a table with so many, have no mark.
+    _add_rows(marks, sums)
+    for e in range(COLUMNS):
+        columns[some] = e
+        some += _not_zero(sums[e])
+    for k in range(some):
+        e = columns[k]
+        while e < BLOCK:
+            places[found] = e
+            found += _not_zero(marks[e])
+            e += COLUMNS
     return found
+
+
+cdef inline void _mark_all(double* marks) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(BLOCK):
+        marks[e] = 2.0
+
+
+cdef inline LaneLoop _add_rows(const double* table, DoubleLane sums) noexcept nogil:
+    cdef Py_ssize_t e, k
+    for e in range(COLUMNS):
+        sums[e] = table[e]
+    for k in range(1, BLOCK // COLUMNS):
+        for e in range(COLUMNS):
+            sums[e] += table[k * COLUMNS + e]
+
+
+cdef inline Py_ssize_t _not_zero(double x) noexcept nogil:
+    """Whether x is at least 2, and not 0."""
+    cdef uint64_t bits
+    memcpy(&bits, &x, sizeof(bits))
+    return <Py_ssize_t> (bits >> 62)
 
 
 cdef inline LaneLoop _try_sines_and_cosines(Py_ssize_t count, const double* angles,
@@ -143,6 +198,25 @@ cdef inline LaneLoop _try_sines_and_cosines(Py_ssize_t count, const double* angl
         exact = _sum(angles[e])
         unsure[e] = _rounded(exact, trust * _slack(exact.sine), trust * _slack(exact.cosine),
                              &sines[e], &cosines[e])
+
+
+cdef inline LaneLoop _try_sines_and_float32_cosines(Py_ssize_t count, const double* angles,
+                                                    DoubleLane sines, FloatLane cosines,
+                                                    DoubleLane unsure) noexcept nogil:
+    cdef Py_ssize_t e
+    cdef _Sum exact
+    cdef double slack, sine, cosine
+    for e in range(count):
+        exact = _sum(angles[e])
+        slack = _slack(exact.sine)
+        sine = exact.sine + (exact.sine_rest - slack)
+        cosine = exact.cosine + exact.cosine_rest
+        sines[e] = sine
+        cosines[e] = <float> cosine
+        # The library's cosine is nearer to this one than 2**-51.
+        unsure[e] = 2.0 if (sine != exact.sine + (exact.sine_rest + slack)) | (
+            <float> (cosine - 4.440892098500626e-16 * fabs(cosine))
+            != <float> (cosine + 4.440892098500626e-16 * fabs(cosine))) else 0.0
 
 
 cdef inline LaneLoop _try_small_sines_and_cosines(Py_ssize_t count, const double* angles,
@@ -188,12 +262,12 @@ cdef inline LaneLoop _try_cosines(Py_ssize_t count, const double* angles, Double
 
 
 cdef inline double _slack(double value) noexcept nogil:
-    """How far `value` may be from what the library rounds: 1.5 * 2**-60, 0.45 of it of `_sum`; for
+    """How far `value` may be from what the library rounds: 1.4 * 2**-60, 0.45 of it of `_sum`; for
     a value x below 1/8, x**3 * 2**-53 of the library's and 0.35 * 2**-60 * x of the sum's."""
     cdef double size = fabs(value)
     cdef double of_small = size * (
         size * size * 1.1102230246251565e-16 + 0.35 * 8.673617379884035e-19)
-    return of_small if size < 0.125 else 1.5 * 8.673617379884035e-19
+    return of_small if size < 0.125 else 1.4 * 8.673617379884035e-19
 
 
 cdef inline _Sum _sum(double angle) noexcept nogil:
@@ -286,7 +360,9 @@ cdef inline void squares(Py_ssize_t count, const double* x, DoubleLane out,
         some = min(<Py_ssize_t> BLOCK, count - start)
         if GLIBC:
             _try_squares(some, x + start, out + start, unsure)
-        for k in range(_unsure(some, unsure, places)):
+        else:
+            _mark_all(unsure)
+        for k in range(marked(some, unsure, places)):
             e = start + places[k]
             out[e] = pow(x[e], two)
         start += BLOCK
@@ -295,7 +371,7 @@ cdef inline void squares(Py_ssize_t count, const double* x, DoubleLane out,
 cdef inline LaneLoop _try_squares(Py_ssize_t count, const double* x, DoubleLane out,
                                   DoubleLane unsure) noexcept nogil:
     cdef Py_ssize_t e
-    cdef double product, scaled, high, low, error
+    cdef double product, scaled, high, low, error, slack
     for e in range(count):
         product = x[e] * x[e]
         # The product's rounding error, exactly; see `numpy_scalars.square`.
@@ -303,10 +379,10 @@ cdef inline LaneLoop _try_squares(Py_ssize_t count, const double* x, DoubleLane 
         high = scaled - (scaled - x[e])
         low = x[e] - high
         error = ((high * high - product) + 2.0 * high * low) + low * low
+        slack = product * 1.6098233857064770e-18           # 0.0145 * 2**-53 of it
         out[e] = product
-        # Nearer than 0.485 to a float64: 0.5 / 0.485 = 1.0309...
-        unsure[e] = 0.0 if (product + 1.031 * error == product) & (
-            product > 1e-20) & (product < 1e20) else 2.0
+        unsure[e] = 0.0 if (product + (error + slack) == product) & (
+            product + (error - slack) == product) & (product > 1e-20) & (product < 1e20) else 2.0
 
 
 cdef inline void squares_float32(Py_ssize_t count, const float* x, FloatLane out,
@@ -319,7 +395,9 @@ cdef inline void squares_float32(Py_ssize_t count, const float* x, FloatLane out
         some = min(<Py_ssize_t> BLOCK, count - start)
         if GLIBC:
             _try_squares_float32(some, x + start, out + start, unsure)
-        for k in range(_unsure(some, unsure, places)):
+        else:
+            _mark_all(unsure)
+        for k in range(marked(some, unsure, places)):
             e = start + places[k]
             out[e] = powf(x[e], two)
         start += BLOCK
@@ -328,11 +406,11 @@ cdef inline void squares_float32(Py_ssize_t count, const float* x, FloatLane out
 cdef inline LaneLoop _try_squares_float32(Py_ssize_t count, const float* x, FloatLane out,
                                           DoubleLane unsure) noexcept nogil:
     cdef Py_ssize_t e
-    cdef double product
+    cdef double product, slack
     for e in range(count):
         product = <double> x[e] * <double> x[e]             # exact
         out[e] = <float> product
-        # 2**-29 more and less.
-        unsure[e] = 0.0 if (
-            (<float> (product * 1.0000000018626451) == <float> (product * 0.9999999981373549))
-            & (product > 0.00390625) & (product < 16.0)) else 2.0
+        # Of the result: 2**-30.7 and 2**-28.5.
+        slack = product * (5.73e-10 if (product > 0.25) & (product < 4.0) else 2.63e-9)
+        unsure[e] = 0.0 if (<float> (product + slack) == <float> (product - slack)) & (
+            product > 0.000244140625) & (product < 4096.0) else 2.0

@@ -5,7 +5,9 @@ from libc.math cimport cos, fabs, fmod, isfinite, sin
 from pufferlib_cy cimport (
     DoubleLane, FloatLane, LaneLoop, NativeEnv, Rows, Slice, first_rows, next_block, uniform,
 )
-from pufferlib_cy.envs.libm_lanes cimport BLOCK, sines_and_cosines, squares, squares_float32
+from pufferlib_cy.envs.libm_lanes cimport (
+    BLOCK, marked, sines_and_float32_cosines, squares, squares_float32,
+)
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -95,8 +97,9 @@ cdef class Pendulum(NativeEnv):
             rows.truncations[e] = rows.lengths[e] + 1 >= self.max_steps
 
     cdef inline void observe(self, Rows* rows) noexcept nogil:
-        cdef double cosine[BLOCK]
-        sines_and_cosines(rows.count, self.lane(rows, THETA), self.lane(rows, SINE), cosine)
+        cdef float cosine[BLOCK]
+        sines_and_float32_cosines(rows.count, self.lane(rows, THETA), self.lane(rows, SINE),
+                                  cosine)
         show(rows.count, cosine, self.lane(rows, SINE), self.lane(rows, THETA_DOT),
              <float*> rows.observations)
 
@@ -154,27 +157,29 @@ cdef LaneLoop swing(Py_ssize_t count, double gravity_term, const float* torque,
         theta_dot[e] = speed
 
 
-cdef LaneLoop show(Py_ssize_t count, const double* cosine, const double* sine,
+cdef LaneLoop show(Py_ssize_t count, const float* cosine, const double* sine,
                    const double* theta_dot, FloatLane observations) noexcept nogil:
     """What the agent sees; observations (count, 3)."""
     cdef Py_ssize_t e
     for e in range(count):
-        observations[3 * e] = <float> cosine[e]
+        observations[3 * e] = cosine[e]
         observations[3 * e + 1] = <float> sine[e]
         observations[3 * e + 2] = <float> theta_dot[e]
 
 
 cdef inline void wrap(Py_ssize_t count, const double* theta, DoubleLane angle) noexcept nogil:
     """The angles in [-pi, pi): ``(theta + pi) % (2 * pi) - pi`` with Python's remainder."""
-    cdef Py_ssize_t e
-    wrap_near(count, theta, angle)
-    for e in range(count):
-        if not fabs(theta[e]) < FAR:
-            angle[e] = wrap_far(theta[e])
+    cdef double far[BLOCK]
+    cdef Py_ssize_t places[BLOCK]
+    cdef Py_ssize_t k
+    wrap_near(count, theta, angle, far)
+    for k in range(marked(count, far, places)):
+        angle[places[k]] = wrap_far(theta[places[k]])
 
 
-cdef LaneLoop wrap_near(Py_ssize_t count, const double* theta, DoubleLane angle) noexcept nogil:
-    """The same for angles below FAR, without a call of fmod: as exactly as by it."""
+cdef LaneLoop wrap_near(Py_ssize_t count, const double* theta, DoubleLane angle,
+                        DoubleLane far) noexcept nogil:
+    """The same without a call of fmod, as exactly; 2.0 where the angle is too far for that."""
     cdef Py_ssize_t e
     cdef double shifted, turns
     for e in range(count):
@@ -184,6 +189,7 @@ cdef LaneLoop wrap_near(Py_ssize_t count, const double* theta, DoubleLane angle)
         turns = (shifted * PER_TURN + 6755399441055744.0) - 6755399441055744.0
         shifted = (shifted - turns * TURN_33_BITS) - turns * TURN_OTHER_BITS
         angle[e] = (shifted + TURN if shifted < 0.0 else shifted) - PI
+        far[e] = 0.0 if fabs(theta[e]) < FAR else 2.0
 
 
 cdef double wrap_far(double theta) noexcept nogil:

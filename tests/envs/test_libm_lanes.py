@@ -42,6 +42,16 @@ def test_hard_angles_are_the_librarys(native):
     assert native["libm"].wrong_sines_and_cosines(x, *room) == (0, 0, 0, 0)
 
 
+def test_float32_cosines_are_the_librarys(native):
+    rng = np.random.default_rng(0)
+    # Cosines at the midpoints of float32, too, where rounding twice matters.
+    middles = np.arange(0.25, 1.0, 2.0**-12).astype(np.float32).astype(np.float64) + 2.0**-26
+    angles = np.concatenate([hard(), neighbours(np.arccos(middles), 3),
+                             rng.uniform(-80, 80, 1_000_000)])
+    room = np.empty_like(angles), np.empty_like(angles, np.float32)
+    assert native["libm"].wrong_sines_and_float32_cosines(angles, *room) == 0
+
+
 @pytest.mark.parametrize("count", [1, 2, 7, 127, 128, 129, 300])
 def test_any_number_of_them(native, count):
     x = np.linspace(-4, 4, count)

@@ -3,7 +3,8 @@
 from libc.math cimport cos, isnan, pow, powf, signbit, sin
 from pufferlib_cy.envs.libm_lanes cimport (
     BLOCK, GLIBC, _try_cosines, _try_sines_and_cosines, _try_small_sines_and_cosines, cosines,
-    sines_and_cosines, small_sines_and_cosines, squares, squares_float32,
+    sines_and_cosines, sines_and_float32_cosines, small_sines_and_cosines, squares,
+    squares_float32,
 )
 
 cdef double TWO = 2.0
@@ -76,4 +77,12 @@ def wrong_squares_float32(const float[::1] x, float[::1] out):
     squares_float32(x.shape[0], &x[0], &out[0], <float> TWO)
     for i in range(x.shape[0]):
         wrong += differ(out[i], powf(x[i], <float> TWO))
+    return wrong
+
+
+def wrong_sines_and_float32_cosines(const double[::1] x, double[::1] s, float[::1] c):
+    cdef Py_ssize_t i, wrong = 0
+    sines_and_float32_cosines(x.shape[0], &x[0], &s[0], &c[0])
+    for i in range(x.shape[0]):
+        wrong += differ(s[i], sin(x[i])) or differ(c[i], <float> cos(x[i]))
     return wrong
