@@ -6,8 +6,9 @@ from pufferlib_cy cimport (
     DoubleLane, FloatLane, LaneLoop, NativeEnv, Rows, Slice, first_rows, next_block, uniform,
 )
 from pufferlib_cy.envs.libm_lanes cimport (
-    BLOCK, marked, sines_and_float32_cosines, squares, squares_float32,
+    BLOCK, marked, sines_and_float32_cosines, squares_float32,
 )
+from pufferlib_cy.envs.numpy_scalars cimport square
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -82,14 +83,10 @@ cdef class Pendulum(NativeEnv):
 
     cdef inline void step(self, Rows* rows) noexcept nogil:
         cdef double angle[BLOCK]
-        cdef double angle_squared[BLOCK]
-        cdef double speed_squared[BLOCK]
         cdef float torque_squared[BLOCK]
         wrap(rows.count, self.lane(rows, THETA), angle)
-        squares(rows.count, angle, angle_squared, TWO)
-        squares(rows.count, self.lane(rows, THETA_DOT), speed_squared, TWO)
         squares_float32(rows.count, rows.continuous_actions, torque_squared, <float> TWO)
-        reward(rows.count, angle_squared, speed_squared, torque_squared, rows.rewards)
+        reward(rows.count, angle, self.lane(rows, THETA_DOT), torque_squared, rows.rewards)
         swing(rows.count, self.gravity_term, rows.continuous_actions, self.lane(rows, SINE),
               self.lane(rows, THETA), self.lane(rows, THETA_DOT))
         cdef Py_ssize_t e
@@ -138,12 +135,32 @@ cdef class Pendulum(NativeEnv):
 
 # ---- dynamics, in lanes --------------------------------------------------------------------------
 
-cdef LaneLoop reward(Py_ssize_t count, const double* angle_squared, const double* speed_squared,
-                     const float* torque_squared, FloatLane rewards) noexcept nogil:
-    cdef Py_ssize_t e
-    for e in range(count):
-        rewards[e] = <float> -(angle_squared[e] + 0.1 * speed_squared[e]
+cdef inline void reward(Py_ssize_t count, const double* angle, const double* speed,
+                        const float* torque_squared, FloatLane rewards) noexcept nogil:
+    cdef double unsure[BLOCK]
+    cdef Py_ssize_t places[BLOCK]
+    cdef Py_ssize_t e, k
+    reward_by_products(count, angle, speed, torque_squared, rewards, unsure)
+    for k in range(marked(count, unsure, places)):
+        e = places[k]
+        rewards[e] = <float> -(square(angle[e], TWO) + 0.1 * square(speed[e], TWO)
                                + <float> 0.001 * torque_squared[e])
+
+
+cdef LaneLoop reward_by_products(Py_ssize_t count, const double* angle, const double* speed,
+                                 const float* torque_squared, FloatLane rewards,
+                                 DoubleLane unsure) noexcept nogil:
+    """The reward, with products for NumPy's squares, which makes less than 2**-49 of a difference;
+    2.0 where that may change the float32."""
+    cdef Py_ssize_t e
+    cdef double cost
+    for e in range(count):
+        cost = (angle[e] * angle[e] + 0.1 * (speed[e] * speed[e])
+                + <float> 0.001 * torque_squared[e])
+        rewards[e] = <float> -cost
+        unsure[e] = 0.0 if (
+            <float> (cost - 1.7763568394002505e-15 * cost)
+            == <float> (cost + 1.7763568394002505e-15 * cost)) else 2.0
 
 
 cdef LaneLoop swing(Py_ssize_t count, double gravity_term, const float* torque,

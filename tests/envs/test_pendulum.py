@@ -55,6 +55,23 @@ def test_whirling_is_gymnasiums(kwargs):
         assert turns.max() > 5                           # or the whirling tested nothing
 
 
+@needs_numpy_2
+def test_rewards_between_two_float32_are_gymnasiums():
+    """There, a square's last bit decides, and in one of a thousand it is not the product's."""
+    middles = np.random.default_rng(2).uniform(0.01, 6.0, 2000).astype(np.float32).astype(float)
+    middles += np.spacing(middles.astype(np.float32)) / 2
+    speeds = np.sqrt(middles / 0.1)
+    twin = gymnasium.make("Pendulum-v1")
+    with make(Pendulum, len(speeds)) as vec:
+        vec.reset(seed=0)
+        states(vec, 3)[:] = np.c_[np.zeros_like(speeds), speeds, np.zeros_like(speeds)]
+        rewards = vec.step(np.zeros((len(speeds), 1), np.float32))[1]
+    for reward, speed in zip(rewards, speeds, strict=True):
+        twin.reset(seed=0)
+        twin.unwrapped.state = np.array([0.0, speed])
+        assert reward == np.float32(twin.step(np.zeros(1, np.float32))[1])
+
+
 def test_spaces_are_gymnasiums():
     twin = gymnasium.make("Pendulum-v1")
     with make(Pendulum) as vec:
