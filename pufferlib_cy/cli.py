@@ -4,8 +4,9 @@ A command is a function here; it takes its arguments, does its work and returns 
 only one command needs (torch above all) is imported there, so that the others start quickly.
 
 Exit codes: 0 done; 1 training diverged, or `check` found something; 2 the user asked for something
-that cannot be; 130 stopped by SIGINT or SIGTERM. One line on stderr says what was wrong, and with
-PUFFERLIB_CY_TRACEBACK=1 a traceback where.
+that cannot be; 130 stopped by SIGINT or SIGTERM; 141 nobody reads the output any more, as after
+``| head``. One line on stderr says what was wrong, and with PUFFERLIB_CY_TRACEBACK=1 a traceback
+where.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import dataclasses
 import difflib
 import json
 import os
+import select
 import shlex
 import signal
 import sys
@@ -22,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pufferlib_cy import __version__, envs, make
 from pufferlib_cy.build import BuildError
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from pufferlib_cy.viewers import FirstPictures
 
 DIVERGED = FOUND = 1                               # exit codes
-REFUSED, INTERRUPTED = 2, 130
+REFUSED, INTERRUPTED, CLOSED = 2, 130, 141
 RANDOM = "random"                                  # a checkpoint's name for there being none
 NEEDS_EXTRA = 'pip install "pufferlib_cy[train]"'
 
@@ -66,19 +68,11 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code. `argv` without the program's name."""
     command, *args = (sys.argv[1:] if argv is None else argv) or ["--help"]
-    commands = {"train": train, "eval": evaluate, "play": play, "bench": bench,
-                "list": list_environments, "new-env": new_env, "build": build, "check": check}
     try:
-        if command in ("--help", "-h"):
-            print(USAGE)
-        elif command == "--version":
-            print(f"puffer-cy {__version__}")
-        elif command in commands:
-            return commands[command](args)
-        else:
-            near = difflib.get_close_matches(command, commands, n=2)
-            hint = f"did you mean {' or '.join(near)}?" if near else "see puffer-cy --help"
-            raise ValueError(f"there is no command {command!r}; {hint}")
+        try:
+            return run(command, args)
+        finally:
+            sys.stdout.flush()               # at Python's exit it is too late to say that it failed
     except KeyboardInterrupt:
         print("puffer-cy: stopped at once, nothing was saved", file=sys.stderr)
         return INTERRUPTED
@@ -86,6 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"puffer-cy: {error}", file=sys.stderr)
         return REFUSED
     except (ValueError, OSError, ImportError) as error:
+        if isinstance(error, BrokenPipeError) and is_closed(sys.stdout):
+            redirect_to_nowhere(sys.stdout)
+            return CLOSED
         if os.environ.get("PUFFERLIB_CY_TRACEBACK") == "1":
             raise
         message = " ".join(str(error).split())
@@ -95,6 +92,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             message = f"{error.filename}: {error.strerror}"
         print(f"puffer-cy: {message}", file=sys.stderr)
         return REFUSED
+
+
+def run(command: str, args: Sequence[str]) -> int:
+    """Run a command; returns its exit code, or raises what `main` tells."""
+    commands = {"train": train, "eval": evaluate, "play": play, "bench": bench,
+                "list": list_environments, "new-env": new_env, "build": build, "check": check}
+    if command in commands:
+        return commands[command](args)
+    if command in ("--help", "-h"):
+        print(USAGE)
+    elif command == "--version":
+        print(f"puffer-cy {__version__}")
+    else:
+        near = difflib.get_close_matches(command, commands, n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see puffer-cy --help"
+        raise ValueError(f"there is no command {command!r}; {hint}")
     return 0
 
 
@@ -349,8 +362,25 @@ def start_pictures(flags: EvalFlags, env_kwargs: Mapping[str, Any],
 
     with make(flags.env, env_kwargs=env_kwargs) as vec:
         fps = flags.fps or viewers.default_fps(vec)
-    viewer = viewers.open_viewer(flags.render, fps, title=flags.env, out=flags.out)
-    return viewers.FirstPictures(stack.enter_context(viewer), flags.max_frames)
+    viewer = viewers.open_viewer(flags.render, fps / flags.every, title=flags.env, out=flags.out,
+                                 scale=flags.scale)
+    return viewers.FirstPictures(stack.enter_context(viewer), flags.max_frames, flags.every)
+
+
+def is_closed(stream: TextIO) -> bool:
+    """Nobody reads any more what is written there."""
+    if not hasattr(select, "poll"):          # Windows, which knows no better
+        return True
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)        # errors are told always
+    return bool(poll.poll(0))
+
+
+def redirect_to_nowhere(stream: TextIO) -> None:
+    """What is still to be written there is lost, instead of being complained about at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def check_device(name: str) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 HELP = {"-h", "--help"}
 MOST_FPS = 1000
+MOST_SCALE = 10
 Env = tyro.conf.Positional[Annotated[str, tyro.conf.arg(
     metavar="ENV", help="An environment's name (see puffer-cy list), or path/to/NAME.pyx.",
     help_behavior_hint="")]]
@@ -58,6 +59,8 @@ examples:
   puffer-cy eval cartpole --checkpoint checkpoints/NAME
   puffer-cy eval cartpole --checkpoint checkpoints/NAME --episodes 1000 --no-deterministic
   puffer-cy eval squared --checkpoint checkpoints/NAME --render gif --out squared.gif
+  puffer-cy eval cartpole --checkpoint checkpoints/NAME --render gif --out small.gif \
+    --max-frames 100 --every 3 --scale 0.5
   puffer-cy eval pong --checkpoint random --episodes 1 --render ansi"""
 
 PLAY = """\
@@ -144,7 +147,14 @@ class EvalFlags:
     turns. A GIF has 50 at most."""
 
     max_frames: int = 1000
-    """Steps that are shown at most."""
+    """Pictures that are shown at most."""
+
+    every: int = 1
+    """Show every second (2), third (3), ... step only, as fast as all would be shown: a smaller
+    file."""
+
+    scale: float = 1.0
+    """Size of the pictures in a file, as a multiple of what the environment draws."""
 
     summary_json: SummaryJson = None
 
@@ -260,8 +270,13 @@ def eval_flags(args: Sequence[str]) -> EvalFlags:
         raise ValueError(f"--out {flags.out}: say what to write there, --render gif or --render "
                          "mp4")
     check_fps(flags.fps)
-    if flags.max_frames < 1:
-        raise ValueError(f"--max-frames {flags.max_frames}: expected at least 1")
+    for flag, count in (("--max-frames", flags.max_frames), ("--every", flags.every)):
+        if count < 1:
+            raise ValueError(f"{flag} {count}: expected at least 1")
+    if not 0.0 < flags.scale <= MOST_SCALE:
+        raise ValueError(f"--scale {flags.scale:g}: expected more than 0, and {MOST_SCALE} at most")
+    if flags.scale != 1.0 and flags.out is None:
+        raise ValueError(f"--scale {flags.scale:g}: only for --render gif and --render mp4")
     return flags
 
 

@@ -24,9 +24,9 @@ TURNS_PER_SECOND = 4         # of an environment that has no rate of its own (`r
 FASTEST_GIF = 50             # pictures a second; what is faster, browsers show much slower
 LAST_PICTURE_SECONDS = 1     # how long a file shows the end
 # A palette per picture, so that none has to wait for the last one.
-GIF = ["-filter_complex", "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1"]
+GIF = "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1"
 # The codec wants even sides.
-MP4 = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]
+MP4 = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
 
 
 def default_fps(vec: VectorEnv) -> float:
@@ -146,10 +146,12 @@ class Window(Viewer):
 class Video(Viewer):
     """A GIF or an MP4 (H.264), by the name's ending; under its name it is whole or not there.
 
+    scale: the size of its pictures, as a multiple of the environment's.
+
     Raises ImportError without imageio-ffmpeg.
     """
 
-    def __init__(self, path: Path, fps: float) -> None:
+    def __init__(self, path: Path, fps: float, scale: float = 1.0) -> None:
         try:
             import imageio_ffmpeg
         except ImportError as error:
@@ -157,6 +159,7 @@ class Video(Viewer):
         self.path = path.resolve()
         self.temporary = self.path.with_name(f".{os.getpid()}-{self.path.name}")
         self.fps = min(fps, FASTEST_GIF) if path.suffix == ".gif" else fps
+        self.scale = scale
         self.write_frames: Any = imageio_ffmpeg.write_frames
         self.writer: Generator[None, Picture, None] | None = None
 
@@ -170,10 +173,15 @@ class Video(Viewer):
         if self.writer is None:
             height, width, _ = picture.shape
             gif = self.path.suffix == ".gif"
+            filters = GIF if gif else MP4
+            if self.scale != 1.0:
+                sides = (max(2, round(self.scale * side)) for side in (width, height))
+                filters = f"scale={':'.join(map(str, sides))}:flags=area,{filters}"
             self.writer = self.write_frames(
                 str(self.temporary), (width, height), fps=self.fps, macro_block_size=1,
                 codec="gif" if gif else "libx264", pix_fmt_out="pal8" if gif else "yuv420p",
-                output_params=GIF if gif else MP4, ffmpeg_log_level="error")
+                output_params=["-filter_complex" if gif else "-vf", filters],
+                ffmpeg_log_level="error")
             next(self.writer)                 # to where it takes pictures
         self.writer.send(np.ascontiguousarray(picture))
 
@@ -190,16 +198,20 @@ class Video(Viewer):
 
 
 class FirstPictures:
-    """Hands the first `most` pictures to a viewer: what `evaluate` calls at every step.
+    """Hands pictures to a viewer, of every `every`-th step and of the last one, `most` at most:
+    what `evaluate` calls at every step.
 
     shown: how many there were. cut: there would have been more.
     """
 
-    def __init__(self, viewer: Viewer, most: int) -> None:
-        self.viewer, self.most = viewer, most
-        self.shown, self.cut = 0, False
+    def __init__(self, viewer: Viewer, most: int, every: int = 1) -> None:
+        self.viewer, self.most, self.every = viewer, most, every
+        self.steps, self.shown, self.cut = 0, 0, False
 
     def __call__(self, vec: VectorEnv) -> bool:
+        self.steps += 1
+        if (self.steps - 1) % self.every and not vec.finished[0, 3]:
+            return True
         self.cut = self.shown == self.most
         if self.cut:
             return False
@@ -207,11 +219,12 @@ class FirstPictures:
         return self.viewer.show(vec)
 
 
-def open_viewer(render: str, fps: float, *, title: str, out: Path | None) -> Viewer:
-    """The viewer for "ansi", "human", or else the file `out`."""
+def open_viewer(render: str, fps: float, *, title: str, out: Path | None,
+                scale: float = 1.0) -> Viewer:
+    """The viewer for "ansi", "human", or else the file `out`, which alone is scaled."""
     if render == "ansi":
         return Screen(fps)
     if render == "human":
         return Window(fps, title)
     assert out is not None
-    return Video(out, fps)
+    return Video(out, fps, scale)

@@ -184,6 +184,11 @@ def test_what_needs_no_torch_does_not_import_it():
      "--out: cannot write in"),
     (["eval", "squared", "--checkpoint", "random", "--fps", "0"], "--fps 0: expected more than 0"),
     (["eval", "squared", "--checkpoint", "random", "--max-frames", "0"], "--max-frames 0: expect"),
+    (["eval", "squared", "--checkpoint", "random", "--every", "0"], "--every 0: expected at least"),
+    (["eval", "squared", "--checkpoint", "random", "--render", "gif", "--out", "x.gif", "--scale",
+      "0"], "--scale 0: expected more than 0, and 10 at most"),
+    (["eval", "squared", "--checkpoint", "random", "--render", "ansi", "--scale", "0.5"],
+     "--scale 0.5: only for --render gif and --render mp4"),
     (["bench", "squared", "--env-kwargs", "siz=3"], "env_kwargs: Squared(siz=3): "),
     (["check", "squared", "--env-kwargs", "size=1"], "squared: size is at least 2, not 1"),
     (["play", "squared", "--env-kwargs", "size"], "expected NAME=VALUE, such as length=20"),
@@ -324,6 +329,10 @@ def test_eval_shows_and_records(run, folder, monkeypatch):
         "of it, --max-frames"]
     with image.open(folder / "look.gif") as gif:
         assert (gif.n_frames, gif.size) == (2 + 20, (360, 360))
+    assert run(*look, "--render", "gif", "--out", "small.gif", "--fps", "20", "--every", "5",
+               "--scale", "0.25")[0] == 0
+    with image.open(folder / "small.gif") as gif:
+        assert (gif.size, gif.info["duration"]) == ((90, 90), 250)
     code, out, _ = run(*look, "--render", "mp4", "--out", "look.mp4")
     assert re.search(r"^look\.mp4: \d+ pictures$", out, re.MULTILINE)
     assert (folder / "look.mp4").stat().st_size > 1000
@@ -541,6 +550,35 @@ def test_a_second_ctrl_c_stops_at_once(folder):
     assert "Traceback" not in text
     assert not (folder / "s.json").exists()
     assert list((folder / "checkpoints").iterdir()) == []
+
+
+@UNIX
+@pytest.mark.parametrize("unbuffered", ["", "1"])       # at once, or all together in the end
+@pytest.mark.parametrize("args", [
+    ["list"], ["eval", "--help"],
+    ["train", "cartpole", "--plain", "--target-return", "None", "--log-interval", "0.1"]],
+    ids=lambda args: args[0])
+def test_it_ends_quietly_when_nobody_reads_any_more(folder, args, unbuffered):
+    process = subprocess.Popen([*PROGRAM, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               env={**os.environ, "PYTHONUNBUFFERED": unbuffered})
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(30) == cli.CLOSED
+
+
+@UNIX
+def test_another_pipe_that_is_closed_is_told(folder, run, monkeypatch):
+    def broken(*_):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(cli, "list_environments", broken)
+    ours, theirs = os.pipe()
+    with open(theirs, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert run("list") == (cli.REFUSED, "", "puffer-cy: [Errno 32] Broken pipe\n")
+        os.close(ours)
+        assert run("list") == (cli.CLOSED, "", "")
 
 
 @UNIX

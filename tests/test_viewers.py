@@ -78,6 +78,35 @@ def test_a_limit_and_what_is_said_of_it(vec, tmp_path):
     assert (pictures.shown, pictures.cut) == (2, False)
 
 
+def test_every_third_step_and_the_last():
+    shown = []
+
+    class Steps(viewers.Viewer):
+        def show(self, vec):
+            shown.append(pictures.steps - 1)
+            return True
+
+    with make("squared", 1, env_kwargs={"size": 9}, seed=0, autoreset="next_step") as vec:
+        vec.reset()
+        pictures = viewers.FirstPictures(Steps(), 1000, every=3)
+        for _ in range(6):                    # down from the middle: the fifth step leaves the grid
+            assert pictures(vec)
+            vec.step([1])
+    assert shown == [0, 3, 5]
+    assert (pictures.shown, pictures.cut) == (3, False)
+
+
+def test_pictures_are_scaled(vec, tmp_path):
+    with viewers.Video(tmp_path / "a.gif", 4, scale=0.5) as video:
+        video.show(vec)
+    with image.open(tmp_path / "a.gif") as gif:
+        assert gif.size == (182, 182)
+        small = np.asarray(gif.convert("RGB")).astype(int)
+    # Cells of 33 pixels: their middles keep their colours.
+    picture = vec.render()
+    assert np.abs(small[8::33, 8::33][:11, :11] - picture[16::66, 16::66]).max() <= 16
+
+
 def show_and_fail(video, vec):
     video.show(vec)
     vec.render(99)
