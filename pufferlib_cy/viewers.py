@@ -7,6 +7,7 @@ in the end. The window is tkinter's, the files are written through ffmpeg as the
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 TURNS_PER_SECOND = 4         # of an environment that has no rate of its own (`render_fps`)
 FASTEST_GIF = 50             # pictures a second; what is faster, browsers show much slower
 LAST_PICTURE_SECONDS = 1     # how long a file shows the end
-# A palette per picture, so that none has to wait for the last one.
-GIF = "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1"
-# The codec wants even sides.
-MP4 = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
+# One palette for all pictures, so that what does not change is written once.
+MAKE_PALETTE = "palettegen=stats_mode=full"
+USE_PALETTE = "paletteuse=dither=none:diff_mode=rectangle"
+EVEN_SIDES = "pad=ceil(iw/2)*2:ceil(ih/2)*2"       # the codec of an MP4 wants them
 
 
 def default_fps(vec: VectorEnv) -> float:
@@ -146,6 +147,8 @@ class Window(Viewer):
 class Video(Viewer):
     """A GIF or an MP4 (H.264), by the name's ending; under its name it is whole or not there.
 
+    A GIF is made in the end, of a lossless film: only then its palette is known.
+
     scale: the size of its pictures, as a multiple of the environment's.
 
     Raises ImportError without imageio-ffmpeg.
@@ -157,10 +160,14 @@ class Video(Viewer):
         except ImportError as error:
             raise ImportError(f"GIF and MP4 files need imageio-ffmpeg: {NEEDS_EXTRA}") from error
         self.path = path.resolve()
-        self.temporary = self.path.with_name(f".{os.getpid()}-{self.path.name}")
-        self.fps = min(fps, FASTEST_GIF) if path.suffix == ".gif" else fps
+        self.gif = path.suffix == ".gif"
+        self.temporary, self.film, self.palette = (
+            self.path.with_name(f".{os.getpid()}-{self.path.name}{ending}")
+            for ending in ("", ".avi", ".png"))
+        self.fps = min(fps, FASTEST_GIF) if self.gif else fps
         self.scale = scale
         self.write_frames: Any = imageio_ffmpeg.write_frames
+        self.ffmpeg: str = imageio_ffmpeg.get_ffmpeg_exe()
         self.writer: Generator[None, Picture, None] | None = None
 
     def show(self, vec: VectorEnv) -> bool:
@@ -172,15 +179,14 @@ class Video(Viewer):
         """Append a picture; all are as large as the first."""
         if self.writer is None:
             height, width, _ = picture.shape
-            gif = self.path.suffix == ".gif"
-            filters = GIF if gif else MP4
-            if self.scale != 1.0:
-                sides = (max(2, round(self.scale * side)) for side in (width, height))
-                filters = f"scale={':'.join(map(str, sides))}:flags=area,{filters}"
+            sides = (max(2, round(self.scale * side)) for side in (width, height))
+            filters = f"scale={':'.join(map(str, sides))}:flags=area"
             self.writer = self.write_frames(
-                str(self.temporary), (width, height), fps=self.fps, macro_block_size=1,
-                codec="gif" if gif else "libx264", pix_fmt_out="pal8" if gif else "yuv420p",
-                output_params=["-filter_complex" if gif else "-vf", filters],
+                str(self.film if self.gif else self.temporary),
+                (width, height), fps=self.fps, macro_block_size=1,
+                codec="ffv1" if self.gif else "libx264",
+                pix_fmt_out="bgr0" if self.gif else "yuv420p",
+                output_params=["-vf", filters if self.gif else f"{filters},{EVEN_SIDES}"],
                 ffmpeg_log_level="error")
             next(self.writer)                 # to where it takes pictures
         self.writer.send(np.ascontiguousarray(picture))
@@ -192,9 +198,21 @@ class Video(Viewer):
                     self.write(self.picture)
                 self.writer.close()
                 if complete:
+                    if self.gif:
+                        self.convert("-i", self.film, "-vf", MAKE_PALETTE, self.palette)
+                        self.convert("-i", self.film, "-i", self.palette, "-filter_complex",
+                                     USE_PALETTE, self.temporary)
                     self.temporary.replace(self.path)
         finally:
-            self.temporary.unlink(missing_ok=True)
+            for path in (self.temporary, self.film, self.palette):
+                path.unlink(missing_ok=True)
+
+    def convert(self, *args: str | Path) -> None:
+        """Run ffmpeg. Raises OSError with what it says if it fails."""
+        done = subprocess.run([self.ffmpeg, "-v", "error", "-y", *args], capture_output=True,
+                              text=True, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            raise OSError(f"ffmpeg could not write {self.path}: {done.stderr.strip()}")
 
 
 class FirstPictures:

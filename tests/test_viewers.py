@@ -48,6 +48,23 @@ def test_a_gif_has_every_picture_at_its_rate(vec, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.gif"]
 
 
+def test_what_does_not_change_is_written_once(vec, tmp_path):
+    sizes = []
+    for count in (1, 51):
+        with viewers.Video(tmp_path / "a.gif", 4) as video:
+            for _ in range(count):
+                video.show(vec)
+        sizes.append((tmp_path / "a.gif").stat().st_size)
+    assert sizes[1] - sizes[0] < 50 * 100
+
+
+def test_a_gif_that_cannot_be_made_says_why(vec, tmp_path, monkeypatch):
+    monkeypatch.setattr(viewers, "USE_PALETTE", "nonsense")
+    with pytest.raises(OSError, match=r"could not write .*a\.gif: .*nonsense"):
+        record(vec, tmp_path / "a.gif", 2)
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_gif_is_faster_than_browsers_show(vec, tmp_path):
     record(vec, tmp_path / "fast.gif", 3, fps=500)
     with image.open(tmp_path / "fast.gif") as gif:
