@@ -188,6 +188,80 @@ def test_an_interrupted_comparison_leaves_nothing_behind(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+# ---- learning curves -----------------------------------------------------------------------------
+
+@pytest.fixture
+def learning(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(PERF)
+    return importlib.import_module("learning")
+
+
+@pytest.fixture
+def curves(monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(PERF)
+    return importlib.import_module("curves")
+
+
+def test_a_curve_keeps_means_over_episodes_in_equal_intervals(learning):
+    # steps, seconds, episodes, mean; no episode ended from step 31 to 60
+    points = [(10, 1.0, 1.0, 2.0), (20, 2.0, 3.0, 6.0), (30, 3.5, 1.0, 1.0), (70, 4.0, 1.0, 1.0),
+              (80, 5.0, 1.0, 3.0)]
+    assert learning.compact(points, most=4) == {
+        "steps": [20, 30, 80], "seconds": [2.0, 3.5, 5.0], "mean": [5.0, 1.0, 2.0]}
+    assert learning.compact([]) == {"steps": [], "seconds": [], "mean": []}
+
+
+def test_curves_are_added_to_those_that_are_there(learning, tmp_path):
+    path, beside = tmp_path / "curves.json", {"statistic": "score", "target": 1.0}
+    run = {"steps": [1, 2], "seconds": [0.5, 1.0], "mean": [3.0, 4.0]}
+    learning.add_curves(path, "pong", beside, {"2": run})
+    learning.add_curves(path, "pong", beside | {"target": 2.0}, {"1": run})
+    learning.add_curves(path, "breakout", beside, {"1": run})
+    recorded = json.loads(path.read_text())
+    assert list(recorded) == ["pong", "breakout"]
+    assert recorded["pong"] == {"statistic": "score", "target": 2.0,
+                                "runs": {"1": run, "2": run}}
+    assert '"mean": [3.0, 4.0]\n' in path.read_text()
+
+
+def test_what_curves_are_seen_beside(learning):
+    bandit = learning.compared_with("bandit")
+    assert bandit["random"] == pytest.approx(0.5, abs=0.06)    # 1000 pulls: 4 standard errors
+    assert (bandit["target"], bandit["scripted"]) == (0.7, None)
+    foraging = learning.compared_with("foraging")
+    assert foraging["random"] < 2 < foraging["scripted"] < foraging["target"]
+
+
+def test_every_seed_is_drawn_and_the_lines_beside_it(curves):
+    def recorded(values, **beside):
+        run = {"steps": [1_000_000, 3_000_000], "seconds": [1, 2], "mean": values}
+        return {"statistic": "episode_return", "runs": {"1": run, "3": run}, **beside}
+
+    figure = curves.draw({
+        "up": recorded([0.0, 2.0], target=1.5, random=0.1, scripted=1.0),
+        "far": recorded([-9000.0, -100.0], target=-110.0, random=-9500.0, scripted=None)})
+    up, far, legend, _ = figure.axes
+    assert [panel.get_title(loc="left") for panel in (up, far)] == ["up", "far"]
+    assert [len(panel.lines) for panel in (up, far)] == [3 + 2, 2 + 2]
+    np.testing.assert_array_equal(up.lines[-1].get_xydata(), [[1, 0], [3, 2]])
+    assert (up.get_yscale(), far.get_yscale()) == ("linear", "symlog")
+    assert [text.get_text() for text in legend.get_legend().get_texts()] == [
+        "seed 1", "seed 3", "target", "scripted player", "random actions"]
+
+
+def test_the_recorded_curves_reach_their_targets(curves):
+    """Training episodes, whose actions are drawn, come near what the table says."""
+    recorded = json.loads(curves.CURVES.read_text())
+    for env, beside in recorded.items():
+        if beside["target"] is not None:
+            way = beside["target"] - beside["random"]
+            for seed, run in beside["runs"].items():
+                assert max(run["mean"]) > beside["random"] + 0.8 * way, (env, seed)
+                assert len(run["steps"]) == len(run["seconds"]) == len(run["mean"]) <= 60
+
+
 # ---- the other programs --------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", [n for n in versus.CONTESTANTS if n != versus.ENVPOOL])
