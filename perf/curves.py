@@ -4,7 +4,8 @@
 
 Each line is a seed. The dashed line is the target at which the environment counts as solved; below
 it, dotted, what random actions reach, and dash-dotted a scripted player, where the tests have one.
-Training actions are drawn, so that curves end a little below what the final policy reaches.
+In training actions are drawn, and all lives count (an evaluation counts the first in each slot), so
+that curves end below what the final policy reaches.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +42,8 @@ WIDE = 30.0                   # times as far from the target as the curve's end:
 def draw(curves: dict[str, Any]) -> Figure:
     """A figure with a panel per environment, and the legend beside the last ones."""
     rows = -(-(len(curves) + 1) // COLUMNS)
-    figure = Figure((COLUMNS * PANEL[0], rows * PANEL[1]), layout="constrained")
+    figure = Figure((COLUMNS * PANEL[0], rows * PANEL[1]),
+                    layout=ConstrainedLayoutEngine(h_pad=0.09, w_pad=0.06))
     axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for panel, (env, recorded) in zip(axes, curves.items(), strict=False):
         draw_panel(panel, env, recorded)

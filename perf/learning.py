@@ -183,7 +183,7 @@ def add_curves(path: Path, env: str, beside: dict[str, Any], runs: dict[str, Any
     curves[env] = beside | {"runs": dict(sorted(runs.items(), key=lambda run: int(run[0])))}
     text = json.dumps(curves, indent=1)
     # A list of numbers is a line.
-    text = re.sub(r"\[[^]]*\]", lambda numbers: " ".join(numbers[0].split()), text)
+    text = re.sub(r"\[([^]]*)\]", lambda numbers: f"[{' '.join(numbers[1].split())}]", text)
     path.write_text(text + "\n", encoding="utf-8")
 
 
