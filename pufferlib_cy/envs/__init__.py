@@ -12,6 +12,7 @@ from types import ModuleType
 GROUP = "pufferlib_cy.environments"
 
 REGISTRY = {
+    "2048": ("game_2048", "Game2048"),
     "acrobot": ("acrobot", "Acrobot"),
     "bandit": ("bandit", "Bandit"),
     "breakout": ("breakout", "Breakout"),
@@ -25,6 +26,7 @@ REGISTRY = {
     "pong": ("pong", "Pong"),
     "snake": ("snake", "Snake"),
     "squared": ("squared", "Squared"),
+    "tetris": ("tetris", "Tetris"),
 }
 
 

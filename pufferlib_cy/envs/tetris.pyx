@@ -1,0 +1,271 @@
+"""tetris: seven pieces fall into a well of ten columns; full lines vanish. A step places a piece."""
+
+cimport cython
+from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t
+from libc.string cimport memcpy, memset
+from pufferlib_cy cimport NativeEnv, Rng, Rows, Slice, first_rows, next_rows, uniform_int
+
+from itertools import product, starmap
+
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete
+
+cdef enum: LINES_CLEARED, TETRISES                    # the statistics
+cdef enum:
+    COLUMNS = 10
+    LINES = 20                # line 0 is the bottom
+    PIECES = 7
+    TURNS = 4                 # quarter turns clockwise
+    ACTIONS = 40              # turns * COLUMNS + column
+    FULL = 0x3FF              # a line with a block in every column
+    TALLEST = 4               # lines of a piece
+    STEEPEST = 3              # of the surface, as it is observed
+    BLOCK_PIXELS = 24
+    PANEL = 6                 # columns of a picture for the pieces beside the well
+
+cdef double REWARD_LINE = 1.0
+
+NAMES = "IOTSZJL"
+DRAWINGS = ("####", "## ##", ".#. ###", ".## ##.", "##. .##", "#.. ###", "..# ###")
+
+cdef struct Shape:
+    # A piece in one of its turns. Rows are counted from its lowest, columns from its leftmost.
+    int32_t width, height     # width 0: looks like one with fewer turns
+    uint16_t[TALLEST] rows    # bit x: a block in column x
+    int32_t[TALLEST] bottoms  # of each column: row of its lowest block
+    int32_t[TALLEST] tops     # and the row above its highest
+
+cdef struct State:
+    uint16_t[LINES] lines     # bit x: a block in column x
+    uint8_t[COLUMNS] heights  # lines up to the highest block
+    uint8_t piece             # to be placed now
+    uint8_t next_piece
+    uint8_t[PIECES] bag       # pieces that come before any comes again, `left` of them
+    uint8_t left
+
+# As the compiler lays it out, so does the space below: `observation_size` has the library compare.
+cdef struct Observation:
+    uint8_t[LINES * COLUMNS] well
+    uint8_t[COLUMNS] heights
+    int8_t[COLUMNS - 1] surface
+    int32_t piece
+    int32_t next_piece
+
+cdef Shape[PIECES][TURNS] SHAPES
+cdef uint8_t[PIECES][ACTIONS] WITHIN                  # 1: the piece is between the walls
+cdef uint8_t[1 << COLUMNS][COLUMNS] SPREAD            # byte x of SPREAD[line] is bit x
+
+
+def turned(piece, turns):
+    """The rows of a piece from the top, "#" for a block; None: a smaller turn looks the same."""
+    rows, seen = DRAWINGS[piece].split(), []
+    for _ in range(turns):
+        seen.append(rows)
+        rows = ["".join(column) for column in zip(*reversed(rows), strict=True)]
+    return None if rows in seen else rows
+
+
+cdef fill_tables():
+    cdef Shape* shape
+    for piece in range(PIECES):
+        for turns in range(TURNS):
+            rows = turned(piece, turns)
+            if rows is None:
+                continue
+            shape = &SHAPES[piece][turns]
+            shape.height, shape.width = len(rows), len(rows[0])
+            for y, row in enumerate(reversed(rows)):
+                shape.rows[y] = sum((block == "#") << x for x, block in enumerate(row))
+            for x in range(shape.width):
+                blocks = [y for y in range(shape.height) if shape.rows[y] >> x & 1]
+                shape.bottoms[x], shape.tops[x] = min(blocks), max(blocks) + 1
+            for x in range(COLUMNS + 1 - shape.width):
+                WITHIN[piece][turns * COLUMNS + x] = True
+    for line in range(1 << COLUMNS):
+        for x in range(COLUMNS):
+            SPREAD[line][x] = line >> x & 1
+
+
+fill_tables()
+
+
+cdef inline int32_t landing(const State* state, const Shape* shape, int32_t column) noexcept nogil:
+    """The line on which the lowest row of a shape comes to rest."""
+    cdef int32_t line = 0, x
+    for x in range(shape.width):
+        line = max(line, state.heights[column + x] - shape.bottoms[x])
+    return line
+
+
+cdef inline bint is_legal(const State* state, int32_t action) noexcept nogil:
+    cdef const Shape* shape = &SHAPES[state.piece][action // COLUMNS]
+    return (WITHIN[state.piece][action]
+            and landing(state, shape, action % COLUMNS) + shape.height <= LINES)
+
+
+@cython.final
+cdef class Tetris(NativeEnv):
+    """Place pieces in a well of 10 columns and 20 lines so that lines fill up and vanish.
+
+    Action: Discrete(40), 10 * turns + column: the piece is turned that many quarters clockwise,
+    its leftmost block is put over that column, and it drops straight down. Action masks: turns that
+    look different, between the walls, such that the piece comes to rest within the 20 lines. Any
+    other action loses. Lines that are full vanish, and what is above them moves down. The game
+    terminates when the next piece has no legal place, and is truncated after `max_pieces` pieces
+    (0: never). The pieces are I, O, T, S, Z, J, L; each comes once, at random, in every seven.
+
+    Observation: a Dict of `well`, uint8 (20, 10), from the top, 1 for a block; `heights`, uint8
+    (10,), of the columns; `surface`, int8 (9,), by how much a column is higher than the one to its
+    left, at most 3; and `piece` and `next_piece`, Discrete(7).
+
+    Reward: 1 per line. Statistics: lines, and tetrises (four lines with one piece).
+    """
+    cdef int32_t max_pieces
+    action_names = tuple(starmap("turn {}, column {}".format,
+                                 product(range(TURNS), range(COLUMNS))))
+
+    def __init__(self, int32_t max_pieces=500):
+        if max_pieces < 0:
+            raise ValueError(f"tetris: max_pieces is at least 0, not {max_pieces}")
+        self.max_pieces = max_pieces
+        super().__init__(
+            Dict([("well", Box(0, 1, (LINES, COLUMNS), np.uint8)),
+                  ("heights", Box(0, LINES, (COLUMNS,), np.uint8)),
+                  ("surface", Box(-STEEPEST, STEEPEST, (COLUMNS - 1,), np.int8)),
+                  ("piece", Discrete(PIECES)), ("next_piece", Discrete(PIECES))]),
+            Discrete(ACTIONS), sizeof(State), action_masks=True, stats=("lines", "tetrises"),
+            observation_size=sizeof(Observation))
+
+    cdef void run(self, Slice* slice) noexcept nogil:
+        cdef Rows rows = first_rows(slice)
+        while next_rows(&rows):
+            if rows.starting:
+                self.reset(<State*> rows.state, &rows)
+            else:
+                self.step(<State*> rows.state, &rows)
+            self.observe(<State*> rows.state, &rows)
+
+    cdef inline void reset(self, State* state, Rows* rows) noexcept nogil:
+        memset(state, 0, sizeof(State))
+        state.piece = self.draw(state, rows.rng)
+        state.next_piece = self.draw(state, rows.rng)
+        memcpy(rows.action_masks, WITHIN[state.piece], ACTIONS)
+
+    cdef inline void step(self, State* state, Rows* rows) noexcept nogil:
+        cdef int32_t action = rows.actions[0], cleared
+        if not is_legal(state, action):
+            rows.terminations[0] = True
+            return
+        cleared = self.place(state, &SHAPES[state.piece][action // COLUMNS], action % COLUMNS)
+        rows.rewards[0] = <float> (REWARD_LINE * cleared)
+        rows.stats[LINES_CLEARED] += cleared
+        rows.stats[TETRISES] += cleared == 4
+        state.piece = state.next_piece
+        state.next_piece = self.draw(state, rows.rng)
+        if not self.allow(state, rows):
+            rows.terminations[0] = True
+        else:
+            rows.truncations[0] = rows.lengths[0] + 1 == self.max_pieces
+
+    cdef inline int32_t place(self, State* state, const Shape* shape,
+                              int32_t column) noexcept nogil:
+        """Let a shape drop; how many lines vanish."""
+        cdef int32_t first = landing(state, shape, column), line, x, kept
+        cdef uint16_t covered = 0
+        cdef bint full = False
+        for line in range(shape.height):
+            state.lines[first + line] |= shape.rows[line] << column
+            full |= state.lines[first + line] == FULL
+        for x in range(shape.width):
+            state.heights[column + x] = <uint8_t> (first + shape.tops[x])
+        if not full:
+            return 0
+        kept = first
+        for line in range(first, LINES):
+            state.lines[kept] = state.lines[line]
+            kept += state.lines[line] != FULL
+        memset(state.lines + kept, 0, (LINES - kept) * sizeof(uint16_t))
+        memset(state.heights, 0, COLUMNS)
+        for line in range(kept - 1, -1, -1):              # the highest blocks, from the top
+            for x in range(COLUMNS):
+                if (state.lines[line] & ~covered) >> x & 1:
+                    state.heights[x] = <uint8_t> (line + 1)
+            covered |= state.lines[line]
+            if covered == FULL:
+                break
+        return LINES - kept
+
+    cdef inline uint8_t draw(self, State* state, Rng* rng) noexcept nogil:
+        """Take a random piece from the bag, and a new bag when it is empty."""
+        cdef uint8_t i, piece
+        if state.left == 0:
+            for i in range(PIECES):
+                state.bag[i] = i
+            state.left = PIECES
+        i = <uint8_t> uniform_int(rng, state.left)
+        piece = state.bag[i]
+        state.left -= 1
+        state.bag[i] = state.bag[state.left]
+        return piece
+
+    cdef inline bint allow(self, const State* state, Rows* rows) noexcept nogil:
+        """Write the action masks of the piece; False: it has no legal place."""
+        cdef int32_t action, x
+        cdef uint8_t highest = 0
+        cdef bint some = False
+        cdef uint8_t[ACTIONS] legal
+        for x in range(COLUMNS):
+            highest = max(highest, state.heights[x])
+        if highest <= LINES - TALLEST:
+            memcpy(rows.action_masks, WITHIN[state.piece], ACTIONS)
+            return True
+        for action in range(ACTIONS):
+            legal[action] = is_legal(state, action)
+            some |= legal[action]
+        if some:                                          # else nobody moves any more
+            memcpy(rows.action_masks, legal, ACTIONS)
+        return some
+
+    cdef inline void observe(self, const State* state, Rows* rows) noexcept nogil:
+        cdef Observation* seen = <Observation*> rows.observations
+        cdef int32_t line, x, step
+        for line in range(LINES):
+            memcpy(seen.well + COLUMNS * line, SPREAD[state.lines[LINES - 1 - line]], COLUMNS)
+        memcpy(seen.heights, state.heights, COLUMNS)
+        for x in range(COLUMNS - 1):
+            step = <int32_t> state.heights[x + 1] - state.heights[x]
+            seen.surface[x] = <int8_t> max(min(step, STEEPEST), -STEEPEST)
+        seen.piece = state.piece
+        seen.next_piece = state.next_piece
+
+    cdef object picture_of(self, Py_ssize_t environment):
+        """uint8 (20, 10 + PANEL): 0 the well, 1 blocks, 2 the panel, 3 + piece what is in it."""
+        cdef State* state = <State*> self.state_of(environment)
+        cells = np.full((LINES, COLUMNS + PANEL), 2, np.uint8)
+        for line in range(LINES):
+            cells[LINES - 1 - line, :COLUMNS] = [state.lines[line] >> x & 1 for x in range(COLUMNS)]
+        for top, piece in ((1, state.piece), (5, state.next_piece)):
+            for y, row in enumerate(turned(piece, 0)):
+                for x, block in enumerate(row):
+                    if block == "#":
+                        cells[top + y, COLUMNS + 1 + x] = 3 + piece
+        return cells
+
+    def ansi(self, Py_ssize_t environment):
+        """The well, and beside it the piece to place and the next one."""
+        return "".join("".join(f".# {NAMES}"[cell] for cell in line).rstrip() + "\n"
+                       for line in self.picture_of(environment).tolist())
+
+    def render(self, Py_ssize_t environment):
+        """The well, the piece to place and the next one: uint8 (480, 384, 3)."""
+        palette = np.array([
+            (16, 20, 34), (150, 158, 178), (38, 44, 64), (80, 208, 230), (244, 208, 63),
+            (175, 96, 214), (104, 204, 96), (232, 80, 76), (70, 110, 230), (240, 150, 50)],
+            np.uint8)
+        cells = self.picture_of(environment)
+        picture = palette[cells].repeat(BLOCK_PIXELS, 0).repeat(BLOCK_PIXELS, 1)
+        edges = np.zeros(BLOCK_PIXELS, bool)
+        edges[0] = True                                   # dark lines between the blocks
+        edges = np.tile(edges, LINES)[:, None] | np.tile(edges, COLUMNS + PANEL)
+        picture[edges & (cells != 2).repeat(BLOCK_PIXELS, 0).repeat(BLOCK_PIXELS, 1)] = 12
+        return picture
