@@ -1,4 +1,4 @@
-"""tetris: seven pieces fall into a well of ten columns; full lines vanish. A step places a piece."""
+"""tetris: pieces fall into a well of ten columns, one in a step; full lines vanish."""
 
 cimport cython
 from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t
@@ -20,10 +20,10 @@ cdef enum:
     FULL = 0x3FF              # a line with a block in every column
     TALLEST = 4               # lines of a piece
     STEEPEST = 3              # of the surface, as it is observed
+    MOST_COVERED = 8          # likewise
+    LANES = 16                # columns that are looked at together; those past the wall are empty
     BLOCK_PIXELS = 24
     PANEL = 6                 # columns of a picture for the pieces beside the well
-
-cdef double REWARD_LINE = 1.0
 
 NAMES = "IOTSZJL"
 DRAWINGS = ("####", "## ##", ".#. ###", ".## ##.", "##. .##", "#.. ###", "..# ###")
@@ -48,6 +48,9 @@ cdef struct Observation:
     uint8_t[LINES * COLUMNS] well
     uint8_t[COLUMNS] heights
     int8_t[COLUMNS - 1] surface
+    uint8_t[ACTIONS] rests
+    uint8_t[ACTIONS] covers
+    uint8_t[ACTIONS] clears
     int32_t piece
     int32_t next_piece
 
@@ -97,10 +100,13 @@ cdef inline int32_t landing(const State* state, const Shape* shape, int32_t colu
     return line
 
 
-cdef inline bint is_legal(const State* state, int32_t action) noexcept nogil:
-    cdef const Shape* shape = &SHAPES[state.piece][action // COLUMNS]
-    return (WITHIN[state.piece][action]
-            and landing(state, shape, action % COLUMNS) + shape.height <= LINES)
+cdef inline int32_t cells_under(const State* state, const Shape* shape, int32_t column,
+                                int32_t line) noexcept nogil:
+    """Empty cells between a shape that rests on a line and the surface."""
+    cdef int32_t cells = 0, x
+    for x in range(shape.width):
+        cells += line + shape.bottoms[x] - state.heights[column + x]
+    return cells
 
 
 @cython.final
@@ -116,22 +122,33 @@ cdef class Tetris(NativeEnv):
 
     Observation: a Dict of `well`, uint8 (20, 10), from the top, 1 for a block; `heights`, uint8
     (10,), of the columns; `surface`, int8 (9,), by how much a column is higher than the one to its
-    left, at most 3; and `piece` and `next_piece`, Discrete(7).
+    left, at most 3; for every action, uint8 (40,), `rests`, the line where the lowest row of the
+    piece would come to rest (20 if it is illegal), `covers`, how many empty cells would be under
+    it, at most 8, and `clears`, how many lines would vanish; and `piece` and `next_piece`,
+    Discrete(7).
 
-    Reward: 1 per line. Statistics: lines, and tetrises (four lines with one piece).
+    Reward: 1 per line, less `cover_cost` (a help for learners, 0 by default) for each empty cell
+    that the piece came to rest over. Statistics: lines, and tetrises (four lines with one piece).
     """
     cdef int32_t max_pieces
+    cdef double cover_cost
     action_names = tuple(starmap("turn {}, column {}".format,
                                  product(range(TURNS), range(COLUMNS))))
 
-    def __init__(self, int32_t max_pieces=500):
+    def __init__(self, int32_t max_pieces=500, double cover_cost=0.0):
         if max_pieces < 0:
             raise ValueError(f"tetris: max_pieces is at least 0, not {max_pieces}")
+        if not 0 <= cover_cost <= 1:
+            raise ValueError(f"tetris: cover_cost is 0 to 1, not {cover_cost}")
         self.max_pieces = max_pieces
+        self.cover_cost = cover_cost
         super().__init__(
             Dict([("well", Box(0, 1, (LINES, COLUMNS), np.uint8)),
                   ("heights", Box(0, LINES, (COLUMNS,), np.uint8)),
                   ("surface", Box(-STEEPEST, STEEPEST, (COLUMNS - 1,), np.int8)),
+                  ("rests", Box(0, LINES, (ACTIONS,), np.uint8)),
+                  ("covers", Box(0, MOST_COVERED, (ACTIONS,), np.uint8)),
+                  ("clears", Box(0, TALLEST, (ACTIONS,), np.uint8)),
                   ("piece", Discrete(PIECES)), ("next_piece", Discrete(PIECES))]),
             Discrete(ACTIONS), sizeof(State), action_masks=True, stats=("lines", "tetrises"),
             observation_size=sizeof(Observation))
@@ -149,28 +166,27 @@ cdef class Tetris(NativeEnv):
         memset(state, 0, sizeof(State))
         state.piece = self.draw(state, rows.rng)
         state.next_piece = self.draw(state, rows.rng)
-        memcpy(rows.action_masks, WITHIN[state.piece], ACTIONS)
 
     cdef inline void step(self, State* state, Rows* rows) noexcept nogil:
-        cdef int32_t action = rows.actions[0], cleared
-        if not is_legal(state, action):
+        cdef int32_t action = rows.actions[0], column = action % COLUMNS, line, covered, cleared
+        cdef const Shape* shape = &SHAPES[state.piece][action // COLUMNS]
+        line = landing(state, shape, column) if WITHIN[state.piece][action] else LINES + 1
+        if line + shape.height > LINES:
             rows.terminations[0] = True
             return
-        cleared = self.place(state, &SHAPES[state.piece][action // COLUMNS], action % COLUMNS)
-        rows.rewards[0] = <float> (REWARD_LINE * cleared)
+        covered = cells_under(state, shape, column, line)
+        cleared = self.place(state, shape, column, line)
+        rows.rewards[0] = <float> (cleared - self.cover_cost * covered)
         rows.stats[LINES_CLEARED] += cleared
         rows.stats[TETRISES] += cleared == 4
         state.piece = state.next_piece
         state.next_piece = self.draw(state, rows.rng)
-        if not self.allow(state, rows):
-            rows.terminations[0] = True
-        else:
-            rows.truncations[0] = rows.lengths[0] + 1 == self.max_pieces
+        rows.truncations[0] = rows.lengths[0] + 1 == self.max_pieces
 
-    cdef inline int32_t place(self, State* state, const Shape* shape,
-                              int32_t column) noexcept nogil:
-        """Let a shape drop; how many lines vanish."""
-        cdef int32_t first = landing(state, shape, column), line, x, kept
+    cdef inline int32_t place(self, State* state, const Shape* shape, int32_t column,
+                              int32_t first) noexcept nogil:
+        """Put a shape into a column, its lowest row on line `first`; how many lines vanish."""
+        cdef int32_t line, x, kept
         cdef uint16_t covered = 0
         cdef bint full = False
         for line in range(shape.height):
@@ -208,25 +224,8 @@ cdef class Tetris(NativeEnv):
         state.bag[i] = state.bag[state.left]
         return piece
 
-    cdef inline bint allow(self, const State* state, Rows* rows) noexcept nogil:
-        """Write the action masks of the piece; False: it has no legal place."""
-        cdef int32_t action, x
-        cdef uint8_t highest = 0
-        cdef bint some = False
-        cdef uint8_t[ACTIONS] legal
-        for x in range(COLUMNS):
-            highest = max(highest, state.heights[x])
-        if highest <= LINES - TALLEST:
-            memcpy(rows.action_masks, WITHIN[state.piece], ACTIONS)
-            return True
-        for action in range(ACTIONS):
-            legal[action] = is_legal(state, action)
-            some |= legal[action]
-        if some:                                          # else nobody moves any more
-            memcpy(rows.action_masks, legal, ACTIONS)
-        return some
-
     cdef inline void observe(self, const State* state, Rows* rows) noexcept nogil:
+        """What is to be seen, the action masks, and whether the game is over."""
         cdef Observation* seen = <Observation*> rows.observations
         cdef int32_t line, x, step
         for line in range(LINES):
@@ -237,6 +236,46 @@ cdef class Tetris(NativeEnv):
             seen.surface[x] = <int8_t> max(min(step, STEEPEST), -STEEPEST)
         seen.piece = state.piece
         seen.next_piece = state.next_piece
+        if self.try_out(state, seen):
+            for x in range(ACTIONS):
+                rows.action_masks[x] = seen.rests[x] < LINES
+        else:
+            rows.terminations[0] = True
+            rows.truncations[0] = False
+
+    cdef inline bint try_out(self, const State* state, Observation* seen) noexcept nogil:
+        """What each action would do; False: none is legal."""
+        cdef uint8_t[LANES + TALLEST] heights
+        cdef int32_t[LANES] rests, under                  # of a shape over each column
+        cdef const Shape* shape
+        cdef int32_t turns, column, x, y, action, clears
+        cdef bint some = False
+        memset(heights, 0, sizeof(heights))
+        memcpy(heights, state.heights, COLUMNS)
+        memset(seen.rests, LINES, ACTIONS)
+        memset(seen.covers, MOST_COVERED, ACTIONS)
+        memset(seen.clears, 0, ACTIONS)
+        for turns in range(TURNS):
+            shape = &SHAPES[state.piece][turns]
+            memset(rests, 0, sizeof(rests))
+            memset(under, 0, sizeof(under))
+            for x in range(shape.width):
+                for column in range(LANES):
+                    rests[column] = max(rests[column], heights[column + x] - shape.bottoms[x])
+                    under[column] += shape.bottoms[x] - heights[column + x]
+            for column in range(COLUMNS + 1 - shape.width if shape.width else 0):
+                if rests[column] + shape.height > LINES:
+                    continue
+                some = True
+                clears = 0
+                for y in range(shape.height):
+                    clears += (state.lines[rests[column] + y] | shape.rows[y] << column) == FULL
+                action = turns * COLUMNS + column
+                seen.rests[action] = <uint8_t> rests[column]
+                seen.covers[action] = <uint8_t> min(under[column] + rests[column] * shape.width,
+                                                    MOST_COVERED)
+                seen.clears[action] = <uint8_t> clears
+        return some
 
     cdef object picture_of(self, Py_ssize_t environment):
         """uint8 (20, 10 + PANEL): 0 the well, 1 blocks, 2 the panel, 3 + piece what is in it."""
