@@ -20,7 +20,7 @@ cdef enum:
     FULL = 0x3FF              # a line with a block in every column
     TALLEST = 4               # lines of a piece
     STEEPEST = 3              # of the surface, as it is observed
-    MOST_COVERED = 8          # likewise
+    MOST_COVERED = 3          # likewise
     LANES = 16                # columns that are looked at together; those past the wall are empty
     BLOCK_PIXELS = 24
     PANEL = 6                 # columns of a picture for the pieces beside the well
@@ -124,7 +124,7 @@ cdef class Tetris(NativeEnv):
     (10,), of the columns; `surface`, int8 (9,), by how much a column is higher than the one to its
     left, at most 3; for every action, uint8 (40,), `rests`, the line where the lowest row of the
     piece would come to rest (20 if it is illegal), `covers`, how many empty cells would be under
-    it, at most 8, and `clears`, how many lines would vanish; and `piece` and `next_piece`,
+    it, at most 3, and `clears`, how many lines would vanish; and `piece` and `next_piece`,
     Discrete(7).
 
     Reward: 1 per line, less `cover_cost` (a help for learners, 0 by default) for each empty cell

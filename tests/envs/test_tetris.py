@@ -123,11 +123,11 @@ class Well(oracle.Game):
         row["heights"] = heights
         row["surface"] = [min(max(b - a, -3), 3) for a, b in itertools.pairwise(heights)]
         for action in range(40):
-            row["rests"][action], row["covers"][action] = 20, 8
+            row["rests"][action], row["covers"][action] = 20, 3
             cells = drop(self.blocks, self.piece, action)
             if cells is not None:
                 row["rests"][action] = min(y for y, _ in cells)
-                row["covers"][action] = min(8, covered(self.blocks, cells))
+                row["covers"][action] = min(3, covered(self.blocks, cells))
                 row["clears"][action] = without_full_lines(self.blocks | cells)[1]
         row["piece"], row["next_piece"] = self.piece, self.next_piece
         return [row[None].view(np.uint8)]
@@ -205,7 +205,7 @@ def test_games_are_the_oracles(max_pieces, skill, autoreset):
                 np.testing.assert_array_equal(vec.final_observations[row], last)
         stats = vec.episode_stats()
     returns, lengths = np.array(slow.episodes).T
-    assert len(slow.stats) > 8
+    assert len(slow.stats) >= 8
     assert skill == 0.0 or stats["lines"] > 5
     assert (lengths.max() == 60) == (max_pieces == 60)
     assert stats == pytest.approx({
@@ -315,8 +315,8 @@ def test_what_actions_would_do_is_observed(vec):
         [3, 3, 3, 3, 3, 3, 3, 2, 20, 20], [3, 2, 3, 3, 3, 3, 3, 2, 2, 20],
         [3, 2, 2, 3, 3, 3, 3, 2, 20, 20], [2, 2, 3, 3, 3, 3, 2, 2, 0, 20]]
     assert covers.tolist() == [
-        [2, 2, 1, 0, 0, 1, 2, 2, 8, 8], [1, 0, 1, 0, 0, 0, 1, 0, 2, 8],
-        [4, 1, 0, 2, 2, 3, 4, 4, 8, 8], [1, 2, 3, 2, 2, 2, 1, 2, 0, 8]]
+        [2, 2, 1, 0, 0, 1, 2, 2, 3, 3], [1, 0, 1, 0, 0, 0, 1, 0, 2, 3],
+        [3, 1, 0, 2, 2, 3, 3, 3, 3, 3], [1, 2, 3, 2, 2, 2, 1, 2, 0, 3]]
     assert np.argwhere(clears).tolist() == [[3, 8]]
     assert clears[3, 8] == 1
 
@@ -434,8 +434,9 @@ def test_the_target_is_far_above_the_baseline():
     rng = np.random.default_rng(0)
     random = play(lambda rows, masks: choose(masks, rng), 500).mean()
     low = play(lambda rows, masks: best(rows, masks, lowest), 20).mean()
-    assert random < 0.2 < 2 < low
-    assert toml.target_return > 3 * low
+    assert random < 0.2
+    assert 15 < low < 30
+    assert toml.target_return > 2 * low
 
 
 def test_same_bytes_with_threads():
