@@ -18,6 +18,7 @@ REGISTRY = {
     "breakout": ("breakout", "Breakout"),
     "cartpole": ("cartpole", "CartPole"),
     "cartpole_fast": ("cartpole_fast", "CartPoleFast"),
+    "commons": ("commons", "Commons"),
     "connect4": ("connect4", "Connect4"),
     "foraging": ("foraging", "Foraging"),
     "freeway": ("freeway", "Freeway"),
@@ -29,6 +30,7 @@ REGISTRY = {
     "snake": ("snake", "Snake"),
     "squared": ("squared", "Squared"),
     "tetris": ("tetris", "Tetris"),
+    "warehouse": ("warehouse", "Warehouse"),
 }
 
 

@@ -804,7 +804,7 @@ def test_importing_registers_and_loads_nothing_else():
 
 
 SINGLE = [f"pufferlib_cy/{kind}-v0" for name, (_, kind) in sorted(REGISTRY.items())
-          if name not in ("snake", "foraging")]
+          if name not in ("snake", "foraging", "commons", "warehouse")]
 
 
 @pytest.mark.filterwarnings("ignore:.*(Box|box) .* space:UserWarning")    # advice about ranges

@@ -26,7 +26,8 @@ from pufferlib_cy.bridges.pettingzoo import as_parallel
 ARGUMENTS = {
     "pong": {"two_player": True}, "connect4": {"opponent": "self"}, "breakout": {},
     "snake": {"num_snakes": 5, "width": 12, "height": 12, "num_food": 20},
-    "foraging": {"max_agents": 8, "num_food": 150}}
+    "foraging": {"max_agents": 8, "num_food": 150},
+    "commons": {"shared": False, "max_ticks": 60}, "warehouse": {"max_ticks": 60}}
 GENERATED = {"snake", "foraging"}          # agents are born where others have died
 
 
