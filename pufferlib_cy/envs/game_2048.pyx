@@ -178,8 +178,8 @@ cdef class Game2048(NativeEnv):
         else:
             rows.terminations[0] = True
             rows.truncations[0] = False
-        if rows.terminations[0] | rows.truncations[0]:
-            rows.stats[HIGHEST] = 0
+        # At a reset the flags may still be those of the game before.
+        if not rows.starting and rows.terminations[0] | rows.truncations[0]:
             for i in range(CELLS):
                 rows.stats[HIGHEST] = max(rows.stats[HIGHEST], <double> (1 << view[i]))
 

@@ -116,9 +116,10 @@ cdef class Tetris(NativeEnv):
     Action: Discrete(40), 10 * turns + column: the piece is turned that many quarters clockwise,
     its leftmost block is put over that column, and it drops straight down. Action masks: turns that
     look different, between the walls, such that the piece comes to rest within the 20 lines. Any
-    other action loses. Lines that are full vanish, and what is above them moves down. The game
-    terminates when the next piece has no legal place, and is truncated after `max_pieces` pieces
-    (0: never). The pieces are I, O, T, S, Z, J, L; each comes once, at random, in every seven.
+    other action ends the game. Lines that are full vanish, and what is above them moves down. The
+    game terminates when the next piece has no legal place, and is truncated after `max_pieces`
+    pieces (0: never). The pieces are I, O, T, S, Z, J, L, each once, in random order, in every
+    seven.
 
     Observation: a Dict of `well`, uint8 (20, 10), from the top, 1 for a block; `heights`, uint8
     (10,), of the columns; `surface`, int8 (9,), by how much a column is higher than the one to its

@@ -330,7 +330,7 @@ def test_four_lines_are_a_tetris(vec):
 
 
 @pytest.mark.parametrize("action", [7, 20, 39])
-def test_an_illegal_action_loses(vec, action):
+def test_an_illegal_action_ends_the_game(vec, action):
     """An I past the wall, turned too often, both."""
     put(vec, "##........", I)
     observations, rewards, terminations, truncations, _ = vec.step([action])
