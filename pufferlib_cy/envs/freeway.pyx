@@ -23,8 +23,9 @@ cdef enum:
     CHICKEN_HEIGHT = 12
     CHICKEN_SPEED = 4         # a tick
     KNOCK = 8                 # ticks that a hit takes the chicken back, at its own speed
+    BEYOND_FIRST = 30         # y from which it is beyond the car of the lowest lane
     FAR_KERB = 176            # y of a chicken that has crossed
-    OBSERVATION = 12
+    OBSERVATION = 23
     SCALE = 3                 # pixels of a picture for one of the field
 
 # A car's way: from where its front comes into the field to where its rear leaves it. Places on it
@@ -32,6 +33,7 @@ cdef enum:
 # that those where a car touches it are the same from either side.
 cdef enum:
     PARTS = 8                 # of a pixel
+    TOP_SPEED = 24            # parts a tick
     WAY = (WIDTH + CAR_LENGTH) * PARTS
     TOUCH = CHICKEN_X * PARTS                                       # the front is at the chicken
     PASSED = (CHICKEN_X + CHICKEN_WIDTH + CAR_LENGTH) * PARTS       # the rear has left it
@@ -64,10 +66,12 @@ cdef class Freeway(NativeEnv):
     8 ticks, 4 px each, down to the kerb at most; it then cannot be hit, and what it wants has no
     effect. In a tick the cars move first, then the chicken.
 
-    Action: Discrete(3), stay, up, down, held for `frameskip` ticks. Observation: float32 (12,) in
-    [0, 1]: y / 176; what is left of the 8 ticks; then, the lowest lane first, how far each car is
-    on its way through the field. After `max_ticks`, a minute at 60 a second, the episode is
-    truncated; nothing else ends it. Statistics: crossings, hits.
+    Action: Discrete(3), stay, up, down, held for `frameskip` ticks. Observation: float32 (23,) in
+    [0, 1]: y / 176; (y - 16 n) / 32, where n, 0 to 9, is the lane ahead, the lowest whose car the
+    chicken has not passed; what is left of the 8 ticks; how far each car is on its way through the
+    field, that of the lane ahead first, then upwards, and after the uppermost from the lowest on;
+    and their speeds / 3 px a tick, in the same order. After `max_ticks`, a minute at 60 a second,
+    the episode is truncated; nothing else ends it. Statistics: crossings, hits.
     """
     cdef int32_t frameskip
     cdef int32_t max_ticks
@@ -197,8 +201,12 @@ cdef inline bint is_hit(State* state) noexcept nogil:
 
 
 cdef inline void observe(State* state, float* observation) noexcept nogil:
-    cdef int32_t lane
+    """Lanes in the order in which they come: so what is learnt about one holds for all."""
+    cdef int32_t lane = max(state.y - BEYOND_FIRST + LANE_HEIGHT, 0) // LANE_HEIGHT, i
     observation[0] = <float> state.y / FAR_KERB
-    observation[1] = <float> state.knocked / KNOCK
-    for lane in range(LANES):
-        observation[2 + lane] = <float> state.cars[lane] / WAY
+    observation[1] = <float> (state.y - LANE_HEIGHT * lane) / (2 * LANE_HEIGHT)
+    observation[2] = <float> state.knocked / KNOCK
+    for i in range(LANES):
+        observation[3 + i] = <float> state.cars[lane] / WAY
+        observation[3 + LANES + i] = <float> SPEEDS[lane] / TOP_SPEED
+        lane = lane + 1 if lane < LANES - 1 else 0

@@ -66,9 +66,12 @@ class Field(oracle.Game):
         return x < 84 and x + 16 > 76 and y < self.y + 12 and y + 12 > self.y
 
     def observe(self):
+        ahead = next(lane for lane in range(10) if self.y < 16 + 16 * lane + 2 + 12)
+        order = [*range(ahead, 10), *range(ahead)]
         ways = [x + 16 if lane < 5 else 160 - x for lane, x in enumerate(self.xs)]
-        return [np.array([self.y / 176, self.knocked / 8, *(float(way / 176) for way in ways)],
-                         np.float32)]
+        return [np.array([self.y / 176, (self.y - 16 * ahead) / 32, self.knocked / 8,
+                          *(float(ways[lane] / 176) for lane in order),
+                          *(SPEEDS[lane] / 24 for lane in order)], np.float32)]
 
 
 def states(vec):
@@ -151,7 +154,8 @@ def test_a_crossing_gives_one_and_begins_anew():
 def test_cars_go_their_way_and_come_again(lane):
     state, observation, *_ = after(cars={lane: 100})
     assert state["cars"][lane] == 100 + SPEEDS[lane]
-    assert observation[2 + lane] == np.float32((100 + SPEEDS[lane]) / WAY)
+    assert observation[3 + lane] == np.float32((100 + SPEEDS[lane]) / WAY)
+    assert observation[13 + lane] == np.float32(SPEEDS[lane] / 24)
     assert after(cars={lane: WAY - 1})[0]["cars"][lane] == SPEEDS[lane] - 1
     assert after(cars={lane: WAY - SPEEDS[lane]})[0]["cars"][lane] == 0
 
@@ -162,7 +166,7 @@ def test_cars_go_their_way_and_come_again(lane):
 def test_a_car_hits_what_it_overlaps_in_x(lane, front, hit):
     state, observation, _, _, stats = after(y=18 + 16 * lane, cars={lane: front - SPEEDS[lane]})
     assert state["knocked"] == 8 * hit
-    assert observation[1] == float(hit)
+    assert observation[2] == float(hit)
     assert stats == [0, int(hit)]
 
 
@@ -195,14 +199,33 @@ def test_time_runs_out(frameskip, limit, steps):
 def test_cars_begin_anywhere():
     with make(Freeway, 4000) as vec:
         observations, _ = vec.reset(seed=0)
-        assert (observations[:, :2] == 0).all()
-        places = observations[:, 2:]
+        assert (observations[:, :3] == 0).all()
+        places = observations[:, 3:13]
     np.testing.assert_allclose(places.mean(0), 0.5, atol=0.02)
     np.testing.assert_allclose(places.std(0), 12**-0.5, atol=0.01)
     assert np.abs(np.corrcoef(places.T) - np.eye(10)).max() < 0.07
 
 
+def test_the_lane_ahead_is_seen_first():
+    cars = {lane: 100 * lane for lane in range(10)}
+    for y, ahead in ((0, 0), (28, 0), (32, 1), (44, 1), (48, 2), (156, 8), (160, 9), (172, 9)):
+        _, observation, *_ = after(y=y, cars=cars)
+        order = (np.arange(10) + ahead) % 10
+        speeds = np.take(SPEEDS, order)
+        np.testing.assert_array_equal(observation[3:13], np.float32(100 * order + speeds) / WAY)
+        np.testing.assert_array_equal(observation[13:], np.float32(speeds / 24))
+        assert observation[1] == (y - 16 * ahead) / 32
+
+
 # ---- players -------------------------------------------------------------------------------------
+
+def places(observations):
+    """y and the cars' places, the lowest lane first: (E,) and (E, 10)."""
+    y = np.rint(176 * observations[:, 0]).astype(int)
+    ahead = np.rint((y - 32 * observations[:, 1]) / 16).astype(int)
+    order = (np.arange(10) - ahead[:, None]) % 10
+    return y, np.rint(WAY * np.take_along_axis(observations[:, 3:13], order, 1)).astype(int)
+
 
 def would_be_hit(y, cars, way, ticks):
     """Of chickens at y (E,) that walk `way` px a tick, cars (E, 10): who is hit within `ticks`."""
@@ -219,8 +242,7 @@ def would_be_hit(y, cars, way, ticks):
 def look_ahead(observations, rng):
     """The scripted baseline: up where that is safe for the next two steps, else stay where that is,
     else down."""
-    y = np.rint(176 * observations[:, 0]).astype(int)
-    cars = np.rint(WAY * observations[:, 2:]).astype(int)
+    y, cars = places(observations)
     up, stay = would_be_hit(y, cars, 4, 8), would_be_hit(y, cars, 0, 8)
     return np.where(~up, UP, np.where(~stay, STAY, DOWN))
 
