@@ -5,7 +5,7 @@ live agents, last observations and statistics make of it. Who steps which enviro
 is in ``_engine.pyx``. All of it is hot path: without the GIL and without allocation.
 """
 
-from libc.stdint cimport int32_t, uint8_t
+from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
 
 from pufferlib_cy._core cimport NativeEnv, RESET, STEP, Slice
@@ -58,12 +58,25 @@ cdef void select_all(Slice* slice) noexcept nogil:
 cdef void select_where(Part* part, const uint8_t* flags, uint8_t wanted) noexcept nogil:
     """The next call is about the environments whose flag, (count,), is `wanted`.
 
-    Without a branch, since which environments end is nothing that a processor could guess: that
-    costs less than to guess wrongly once in 40 of them.
+    Without a branch that depends on a flag, since which environments end is nothing that a
+    processor could guess: first note the eights of flags that have some, then look into those.
     """
     cdef int32_t* selection = part.selection
-    cdef Py_ssize_t e, found = 0
-    for e in range(part.slice.count):
+    cdef Py_ssize_t e, i, first, found = 0, noted = 0, count = part.slice.count
+    # In the same room, behind all that is found among the eights before: no note is lost unread.
+    cdef int32_t* notes = selection + count - count // 8
+    cdef uint64_t ones = 0x0101010101010101ULL, eight
+    for first in range(0, count - 7, 8):
+        memcpy(&eight, flags + first, 8)
+        eight ^= ones * wanted                       # a flag that is wanted becomes a zero byte
+        notes[noted] = <int32_t> first
+        noted += ((eight - ones) & ~eight & (ones << 7)) != 0
+    for i in range(noted):
+        first = notes[i]
+        for e in range(first, first + 8):
+            selection[found] = <int32_t> e
+            found += flags[e] == wanted
+    for e in range(count - count % 8, count):
         selection[found] = <int32_t> e
         found += flags[e] == wanted
     part.slice.selected, part.slice.num_selected = selection, found
