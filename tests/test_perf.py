@@ -319,8 +319,8 @@ def test_overlap_compares_every_mode_with_synchronous_training(monkeypatch):
 
 
 def test_limits_divide_the_machine_by_the_work():
-    rates = limits.limits({"fill": 161e9, "copy": 1.0, "rows": 3e8, "trig": 1e8,
+    rates = limits.limits({"fill": 157e9, "copy": 1.0, "rows": 3e8, "trig": 1e8,
                            "divisions": 1e8})
-    assert rates["squared"] == {"writing 161 bytes to L2": 1e9,
+    assert rates["squared"] == {"writing 157 bytes to L2": 1e9,
                                 "clearing 121 bytes by one memset": 3e8}
     assert rates["cartpole"]["the same and three divisions"] == pytest.approx(5e7)

@@ -38,7 +38,7 @@ cdef uint32_t[ROWS] POINTS
 cdef void fill_tables() noexcept nogil:
     cdef uint32_t row, tile, last, slid, points
     cdef int x, length
-    for row in range(ROWS):
+    for row in range(<uint32_t> ROWS):
         slid = points = length = last = 0             # last: the tile that may still merge
         for x in range(SIDE):
             tile = row >> TILE_BITS * x & 15

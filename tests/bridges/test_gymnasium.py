@@ -13,6 +13,7 @@ import threading
 import time
 from functools import partial
 
+import cloudpickle
 import gymnasium
 import numpy as np
 import psutil
@@ -219,7 +220,12 @@ def test_any_number_of_workers(mode):
 @pytest.mark.parametrize("context", ["spawn", None])
 def test_any_way_to_start(context):
     kinds = [partial(AsyncVectorEnv, context=context, num_workers=2)]
-    assert assert_same([partial(Spaced, OBSERVATION_SPACES[-2])] * 3, MODES[0], 100, kinds) > 30
+    here = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(here)     # workers cannot import it: as a script
+    try:
+        assert assert_same([partial(Spaced, OBSERVATION_SPACES[-2])] * 3, MODES[0], 100, kinds) > 30
+    finally:
+        cloudpickle.unregister_pickle_by_value(here)
 
 
 @pytest.mark.parametrize("mode", MODES)
