@@ -21,7 +21,6 @@ REGISTRY = {
     "commons": ("commons", "Commons"),
     "connect4": ("connect4", "Connect4"),
     "foraging": ("foraging", "Foraging"),
-    "freeway": ("freeway", "Freeway"),
     "memory": ("memory", "Memory"),
     "minesweeper": ("minesweeper", "Minesweeper"),
     "mountain_car": ("mountain_car", "MountainCar"),
