@@ -111,7 +111,7 @@ class Rollout:
         T, N = horizon, vec.num_agents
         self.vec, self.policy, self.device = vec, policy, device
         self.horizon, self.rows = T, N
-        self.rings = twin.rings if twin else Rings(vec, T, seed, rollouts=1 + overlap)
+        self.rings: Rings = twin.rings if twin else Rings(vec, T, seed, rollouts=1 + overlap)
         self.ring, self.action_masks = self.rings.observations, self.rings.action_masks
         own = slice(T, None) if twin else slice(T)
         self.rewards = self.rings.rewards[own]
