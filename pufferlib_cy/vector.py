@@ -338,7 +338,7 @@ class VectorEnv:
         shapes = {name: array.shape for name, array in arrays.items()}
         shapes |= {"state_sizes": (len(sizes),), "states": (sum(sizes),),
                    "rngs": (self.num_envs, 2)}
-        for name in {*shapes, *state}:
+        for name in dict.fromkeys((*shapes, *state)):
             there, here = state.get(name), shapes.get(name)
             if there is None or there.shape != here:
                 raise ValueError(
