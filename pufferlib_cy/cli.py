@@ -259,7 +259,9 @@ def list_environments(args: Sequence[str]) -> int:
             f"{kind.__name__}(")]
         print(f"{name:<{width}}{' '.join(paragraphs[0].split()) if paragraphs else ''}")
         seen = env.observation_space
-        print(f"{'':<{width}}observation {seen.dtype} {seen.shape}, action {env.action_space}, "
+        words = (f"{seen.dtype} {seen.shape}" if seen.shape is not None else
+                 f"of {len(env.space_tree.leaves)} parts, {env.space_tree.dtype.itemsize} bytes")
+        print(f"{'':<{width}}observation {words}, action {env.action_space}, "
               f"agents {env.agents_per_env}")
     return 0
 

@@ -82,6 +82,8 @@ def test_list_has_every_environment_with_its_spaces(run):
     assert [line.split()[0] for line in lines[::2]] == sorted(envs.REGISTRY)
     assert "cartpole      Balance a pole on a cart" in out
     assert "observation float32 (4,), action Discrete(2), agents 1" in out
+    assert "observation of 3 parts, " in out            # foraging's, which are nested
+    assert "None" not in out
 
 
 def test_bench_measures_every_way_and_says_which_to_use(run, folder):
