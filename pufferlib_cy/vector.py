@@ -772,7 +772,7 @@ def make(env: str | type[NativeEnv] | Callable[..., Any] | Sequence[Callable[...
     run = partial(_run, factory, E, batch_size=B, autoreset=autoreset, seed=seed,
                   timeout=timeout, copy=copy, context=context)
     if backend == "auto":
-        return _best(run, factory, E, min(most, E))
+        return _best(run, factory, E, is_native_class(kind), min(most, E))
     return run(backend, 1 if backend == "serial" else most)
 
 
@@ -786,12 +786,12 @@ def _run(factory: processes.Construct, num_envs: int, backend: str, num_workers:
 
 
 def _best(run: Callable[[str, int], VectorEnv], factory: processes.Construct, num_envs: int,
-          most_workers: int) -> VectorEnv:
+          native: bool, most_workers: int) -> VectorEnv:
     """What `run` gives for the backend, and number of workers, that `pufferlib_cy.auto` chooses."""
     tried: list[Any] = []
     used: list[Any] = []
     try:
-        choice = _choose(factory, num_envs, most_workers, tried)
+        choice = _choose(factory, num_envs, native, most_workers, tried)
         try:
             vec = run(choice.backend, choice.num_workers)
         except Exception as error:
@@ -810,16 +810,13 @@ def _best(run: Callable[[str, int], VectorEnv], factory: processes.Construct, nu
                     env.close()
 
 
-def _choose(factory: processes.Construct, num_envs: int, most_workers: int,
+def _choose(factory: processes.Construct, num_envs: int, native: bool, most_workers: int,
             tried: list[Any]) -> auto.Choice:
     """The backend for environments that are made like this. Of Python environments one is made to
     try it out, which is left open in `tried`."""
     if most_workers < 2:
-        return auto.choose(0.0, False, most_workers)
-    environments, counts = factory(0, 1)
-    native = not isinstance(environments[0], PythonEnvs)
-    if native:
-        environments, counts = factory(0, min(num_envs, auto.TRIAL_ENVS))
+        return auto.choose(0.0, native, most_workers)
+    environments, counts = factory(0, min(num_envs, auto.TRIAL_ENVS) if native else 1)
     with Serial(environments, counts, num_workers=1, batch_size=sum(counts), autoreset="same_step",
                 seed=0, timeout=60.0, copy=False) as trial:
         try:
