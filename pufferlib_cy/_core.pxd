@@ -284,10 +284,16 @@ cdef extern from *:
     #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) \\
         && __GNUC__ >= 12 && !defined(__AVX__) && !PUFFERLIB_CY_CHECKED \\
         && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    #define PUFFERLIB_CY_LANE_CLONES 1
     #define PUFFERLIB_CY_LANE_LOOP \\
         __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void
     #else
+    #define PUFFERLIB_CY_LANE_CLONES 0
+    #ifdef __GNUC__
+    #define PUFFERLIB_CY_LANE_LOOP __attribute__((noinline)) void
+    #else
     #define PUFFERLIB_CY_LANE_LOOP void
+    #endif
     #endif
     """
     ctypedef float* FloatLane "float* __restrict"

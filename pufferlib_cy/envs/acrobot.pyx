@@ -1,17 +1,41 @@
 """acrobot: Gymnasium's Acrobot-v1, in the same float64 arithmetic, to the last bit."""
 
 cimport cython
-from libc.math cimport cos, sin
-from libc.stdint cimport int32_t
+from libc.math cimport cos, fabs, sin
+from libc.stdint cimport int32_t, int64_t
 from pufferlib_cy cimport (
     ByteLane, DoubleLane, FloatLane, LaneLoop, NativeEnv, Rows, Slice, first_rows, next_block,
     uniform,
 )
-from pufferlib_cy.envs.libm_lanes cimport BLOCK, cosines, sines_and_cosines, squares
+from pufferlib_cy.envs.libm_lanes cimport (
+    BLOCK, BlockDouble, cosines, near_sines_and_cosines, sines_and_cosines, squares,
+)
 from pufferlib_cy.envs.numpy_scalars cimport cos_float32, sin_float32
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
+
+cdef extern from *:
+    """
+    /* Two float32 stored as one number, so that a loop over rows of six stores three. */
+    #if defined(__GNUC__)
+    typedef int64_t pufferlib_cy_pair __attribute__((may_alias));
+    #else
+    typedef int64_t pufferlib_cy_pair;
+    #endif
+    static inline int64_t pufferlib_cy_pair_of(float first, float second) {
+        uint32_t a, b;
+        memcpy(&a, &first, 4);
+        memcpy(&b, &second, 4);
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        return (int64_t) (b | (uint64_t) a << 32);
+    #else
+        return (int64_t) (a | (uint64_t) b << 32);
+    #endif
+    }
+    """
+    ctypedef int64_t* PairLane "pufferlib_cy_pair* __restrict"
+    int64_t pair "pufferlib_cy_pair_of"(float first, float second) noexcept nogil
 
 cdef enum Field:
     # One array of E doubles each, in this order, in the room for the states.
@@ -23,13 +47,12 @@ cdef enum Field:
     SIN2 = 5
     FIELDS = 6
 
-cdef struct Motions:      # of some environments at a time
-    double theta1[BLOCK]
-    double theta2[BLOCK]
-    double theta1_dot[BLOCK]
-    double theta2_dot[BLOCK]
-    double theta1_acc[BLOCK]              # rad/s^2
-    double theta2_acc[BLOCK]
+cdef struct Slopes:       # of the motions of some environments
+    BlockDouble d2[BLOCK]                 # kg m^2, the book's name; first what is to be squared
+    BlockDouble theta1[BLOCK]             # rad/s: a speed
+    BlockDouble theta2[BLOCK]
+    BlockDouble theta1_dot[BLOCK]         # rad/s^2
+    BlockDouble theta2_dot[BLOCK]
 
 # Sutton 1996, "Generalization in reinforcement learning", with Gymnasium's numbers: both links have
 # 1 m, 1 kg, the centre of mass in the middle and a moment of inertia of 1 kg m^2, so that most
@@ -42,7 +65,7 @@ cdef double MAX_SPEED_2 = 9 * 3.141592653589793        # rad/s
 cdef double WEIGHT_1 = 1.5 * 9.8                       # N m, of both links about the fixed end
 cdef double WEIGHT_2 = 0.5 * 9.8                       # N m, of the lower link about the joint
 cdef double TAU = 0.2                                  # s
-cdef double TWO = 2.0
+cdef double ERROR = 8.881784197001252e-16              # 2**-50
 cdef enum: SIDE = 500                                  # of the picture, pixels
 
 
@@ -99,29 +122,31 @@ cdef class Acrobot(NativeEnv):
     cdef inline void step(self, Rows* rows) noexcept nogil:
         cdef double* theta1 = self.lane(rows, THETA1)
         cdef double* theta2 = self.lane(rows, THETA2)
-        cdef double torque[BLOCK]                     # N m
-        cdef double cos1[BLOCK]
-        cdef double sin1[BLOCK]
-        cdef double both[BLOCK]                       # theta1 + theta2, then its cosine
-        cdef double cos_both[BLOCK]
+        cdef double* theta1_dot = self.lane(rows, THETA1_DOT)
+        cdef double* theta2_dot = self.lane(rows, THETA2_DOT)
+        cdef float* observations = <float*> rows.observations        # (count, 6)
+        cdef BlockDouble torque[BLOCK]                     # N m
+        cdef BlockDouble cos1[BLOCK]
+        cdef BlockDouble sin1[BLOCK]
+        cdef double* cos2 = self.lane(rows, COS2)
+        cdef double* sin2 = self.lane(rows, SIN2)
+        cdef bint unsure
         cdef Py_ssize_t e
-        for e in range(rows.count):
-            torque[e] = rows.actions[e] - 1
-        runge_kutta(rows.count, torque, theta1, theta2, self.lane(rows, THETA1_DOT),
-                    self.lane(rows, THETA2_DOT), self.lane(rows, COS2), self.lane(rows, SIN2))
-        for e in range(rows.count):
-            theta1[e], theta2[e] = wrap(theta1[e]), wrap(theta2[e])
-            both[e] = theta2[e] + theta1[e]
-        limit(rows.count, MAX_SPEED_1, self.lane(rows, THETA1_DOT))
-        limit(rows.count, MAX_SPEED_2, self.lane(rows, THETA2_DOT))
-        sines_and_cosines(rows.count, theta1, sin1, cos1)
-        sines_and_cosines(rows.count, theta2, self.lane(rows, SIN2), self.lane(rows, COS2))
-        cosines(rows.count, both, cos_both)
-        show(rows.count, cos1, sin1, self.lane(rows, COS2), self.lane(rows, SIN2),
-             self.lane(rows, THETA1_DOT), self.lane(rows, THETA2_DOT),
-             <float*> rows.observations)
-        judge(rows.count, cos1, cos_both, rows.lengths, self.max_steps, rows.rewards,
-              rows.terminations, rows.truncations)
+        choose(rows.count, rows.actions, torque)
+        runge_kutta(rows.count, torque, theta1, theta2, theta1_dot, theta2_dot, cos2, sin2)
+        settle(rows.count, theta1, theta2, theta1_dot, theta2_dot)
+        near_sines_and_cosines(rows.count, theta1, sin1, cos1)
+        sines_and_cosines(rows.count, theta2, sin2, cos2)
+        show(rows.count, cos1, sin1, cos2, sin2, theta1_dot, theta2_dot,
+             <PairLane> rows.observations)
+        judge(rows.count, cos1, sin1, cos2, sin2, rows.lengths, self.max_steps, rows.rewards,
+              rows.terminations, rows.truncations, &unsure)
+        if unsure:
+            for e in range(rows.count):
+                observations[6 * e] = <float> cos(theta1[e])
+                observations[6 * e + 1] = <float> sin(theta1[e])
+                rows.terminations[e] = -cos(theta1[e]) - cos(theta2[e] + theta1[e]) > 1.0
+                rows.rewards[e] = 0.0 if rows.terminations[e] else -1.0
 
     def render(self, Py_ssize_t environment):
         """The links and the height to reach: uint8 (500, 500, 3)."""
@@ -168,139 +193,188 @@ cdef class Acrobot(NativeEnv):
 
 # ---- dynamics, in lanes --------------------------------------------------------------------------
 
+cdef LaneLoop choose(Py_ssize_t count, const int32_t* actions, DoubleLane torque) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(count):
+        torque[e] = actions[e] - 1
+
+
 cdef void runge_kutta(Py_ssize_t count, const double* torque, double* theta1, double* theta2,
                       double* theta1_dot, double* theta2_dot, const double* cos2,
                       const double* sin2) noexcept nogil:
-    """Move on by TAU: one step of the classical method of order 4."""
-    cdef Motions k1, k2, k3, k4
-    copy(count, theta1, k1.theta1)
-    copy(count, theta2, k1.theta2)
-    copy(count, theta1_dot, k1.theta1_dot)
-    copy(count, theta2_dot, k1.theta2_dot)
-    accelerate(count, torque, cos2, sin2, &k1)
-    follow(count, torque, TAU / 2.0, &k1, &k1, &k2)
-    follow(count, torque, TAU / 2.0, &k1, &k2, &k3)
-    follow(count, torque, TAU, &k1, &k3, &k4)
-    advance_by_four(count, k1.theta1_dot, k2.theta1_dot, k3.theta1_dot, k4.theta1_dot, theta1)
-    advance_by_four(count, k1.theta2_dot, k2.theta2_dot, k3.theta2_dot, k4.theta2_dot, theta2)
-    advance_by_four(count, k1.theta1_acc, k2.theta1_acc, k3.theta1_acc, k4.theta1_acc, theta1_dot)
-    advance_by_four(count, k1.theta2_acc, k2.theta2_acc, k3.theta2_acc, k4.theta2_acc, theta2_dot)
+    """Move on by TAU: one step of the classical method of order 4. The angles are not wrapped."""
+    cdef Slopes k1, k2, k3, k4
+    cdef BlockDouble upper[BLOCK]                     # angles from the horizontal, rad
+    cdef BlockDouble lower[BLOCK]
+    start(count, theta1, theta2, theta1_dot, theta2_dot, k1.theta1, k1.theta2, upper, lower)
+    accelerate(count, torque, cos2, sin2, upper, lower, &k1)
+    follow(count, torque, TAU / 2.0, theta1, theta2, theta1_dot, theta2_dot, &k1, &k2)
+    follow(count, torque, TAU / 2.0, theta1, theta2, theta1_dot, theta2_dot, &k2, &k3)
+    follow(count, torque, TAU, theta1, theta2, theta1_dot, theta2_dot, &k3, &k4)
+    finish(count, &k1, &k2, &k3, &k4, theta1, theta2, theta1_dot, theta2_dot)
 
 
-cdef void follow(Py_ssize_t count, const double* torque, double time, const Motions* start,
-                 const Motions* slope, Motions* out) noexcept nogil:
-    """The motions if `slope` lasted for some time from the start, with their accelerations."""
-    cdef double cos2[BLOCK]
-    cdef double sin2[BLOCK]
-    advance(count, time, start.theta1, slope.theta1_dot, out.theta1)
-    advance(count, time, start.theta2, slope.theta2_dot, out.theta2)
-    advance(count, time, start.theta1_dot, slope.theta1_acc, out.theta1_dot)
-    advance(count, time, start.theta2_dot, slope.theta2_acc, out.theta2_dot)
-    sines_and_cosines(count, out.theta2, sin2, cos2)
-    accelerate(count, torque, cos2, sin2, out)
+cdef void follow(Py_ssize_t count, const double* torque, double time, const double* theta1,
+                 const double* theta2, const double* theta1_dot, const double* theta2_dot,
+                 const Slopes* slopes, Slopes* out) noexcept nogil:
+    """The slopes where the motions would be if `slopes` lasted for some time."""
+    cdef BlockDouble angle2[BLOCK]
+    cdef BlockDouble cos2[BLOCK]
+    cdef BlockDouble sin2[BLOCK]
+    cdef BlockDouble upper[BLOCK]
+    cdef BlockDouble lower[BLOCK]
+    advance(count, time, theta1, theta2, theta1_dot, theta2_dot, slopes, out.theta1, out.theta2,
+            angle2, upper, lower)
+    sines_and_cosines(count, angle2, sin2, cos2)
+    accelerate(count, torque, cos2, sin2, upper, lower, out)
 
 
 cdef void accelerate(Py_ssize_t count, const double* torque, const double* cos2,
-                     const double* sin2, Motions* motions) noexcept nogil:
-    """The accelerations of motions."""
-    cdef double upper[BLOCK]                          # angles from the horizontal, rad
-    cdef double lower[BLOCK]
-    cdef double cos_upper[BLOCK]
-    cdef double cos_lower[BLOCK]
-    cdef double d2[BLOCK]
-    cdef double d2_squared[BLOCK]
-    cdef double speed1_squared[BLOCK]
-    cdef double speed2_squared[BLOCK]
-    prepare(count, motions.theta1, motions.theta2, cos2, upper, lower, d2)
+                     const double* sin2, const double* upper, const double* lower,
+                     Slopes* slopes) noexcept nogil:
+    """The slopes of the speeds, given those of the angles, which are the speeds."""
+    cdef BlockDouble cos_upper[BLOCK]
+    cdef BlockDouble cos_lower[BLOCK]
+    cdef BlockDouble squared[3 * BLOCK]               # d2, and both speeds
     cosines(count, upper, cos_upper)
     cosines(count, lower, cos_lower)
-    squares(count, d2, d2_squared, TWO)
-    squares(count, motions.theta1_dot, speed1_squared, TWO)
-    squares(count, motions.theta2_dot, speed2_squared, TWO)
-    solve(count, torque, cos2, sin2, cos_upper, cos_lower, d2, d2_squared, speed1_squared,
-          speed2_squared, motions.theta1_dot, motions.theta2_dot, motions.theta1_acc,
-          motions.theta2_acc)
+    add_inertia(count, cos2, slopes.d2)
+    if count == BLOCK:
+        squares(3 * BLOCK, slopes.d2, squared)        # at once: the arrays lie side by side
+    else:
+        squares(count, slopes.d2, squared)
+        squares(count, slopes.theta1, squared + BLOCK)
+        squares(count, slopes.theta2, squared + 2 * BLOCK)
+    solve(count, torque, cos2, sin2, cos_upper, cos_lower, slopes.d2, squared, squared + BLOCK,
+          squared + 2 * BLOCK, slopes.theta1, slopes.theta2, slopes.theta1_dot, slopes.theta2_dot)
 
 
-cdef LaneLoop prepare(Py_ssize_t count, const double* theta1, const double* theta2,
-                      const double* cos2, DoubleLane upper, DoubleLane lower,
-                      DoubleLane d2) noexcept nogil:
+cdef LaneLoop start(Py_ssize_t count, const double* theta1, const double* theta2,
+                    const double* theta1_dot, const double* theta2_dot, DoubleLane slope1,
+                    DoubleLane slope2, DoubleLane upper, DoubleLane lower) noexcept nogil:
     cdef Py_ssize_t e
     for e in range(count):
+        slope1[e] = theta1_dot[e]
+        slope2[e] = theta2_dot[e]
         upper[e] = theta1[e] - QUARTER
         lower[e] = theta1[e] + theta2[e] - QUARTER
+
+
+cdef LaneLoop advance(Py_ssize_t count, double time, const double* theta1, const double* theta2,
+                      const double* theta1_dot, const double* theta2_dot, const Slopes* slopes,
+                      DoubleLane speed1, DoubleLane speed2, DoubleLane angle2, DoubleLane upper,
+                      DoubleLane lower) noexcept nogil:
+    cdef Py_ssize_t e
+    cdef double angle1
+    for e in range(count):
+        angle1 = theta1[e] + time * slopes.theta1[e]
+        angle2[e] = theta2[e] + time * slopes.theta2[e]
+        speed1[e] = theta1_dot[e] + time * slopes.theta1_dot[e]
+        speed2[e] = theta2_dot[e] + time * slopes.theta2_dot[e]
+        upper[e] = angle1 - QUARTER
+        lower[e] = angle1 + angle2[e] - QUARTER
+
+
+cdef LaneLoop add_inertia(Py_ssize_t count, const double* cos2, DoubleLane d2) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(count):
         d2[e] = 0.25 + 0.5 * cos2[e] + 1.0
 
 
 cdef LaneLoop solve(Py_ssize_t count, const double* torque, const double* cos2, const double* sin2,
                     const double* cos_upper, const double* cos_lower, const double* d2,
                     const double* d2_squared, const double* speed1_squared,
-                    const double* speed2_squared, const double* theta1_dot,
-                    const double* theta2_dot, DoubleLane theta1_acc,
-                    DoubleLane theta2_acc) noexcept nogil:
+                    const double* speed2_squared, const double* speed1, const double* speed2,
+                    DoubleLane acc1, DoubleLane acc2) noexcept nogil:
     """The book's equations, rounded in Gymnasium's order; products with 1 are left out."""
     cdef Py_ssize_t e
     cdef double d1, phi1, phi2, acc
     for e in range(count):
         d1 = 0.25 + (1.25 + cos2[e]) + 1.0 + 1.0
         phi2 = WEIGHT_2 * cos_lower[e]
-        phi1 = (-0.5 * speed2_squared[e] * sin2[e] - theta2_dot[e] * theta1_dot[e] * sin2[e]
+        phi1 = (-0.5 * speed2_squared[e] * sin2[e] - speed2[e] * speed1[e] * sin2[e]
                 + WEIGHT_1 * cos_upper[e] + phi2)
         acc = (torque[e] + d2[e] / d1 * phi1 - 0.5 * speed1_squared[e] * sin2[e] - phi2) / (
             1.25 - d2_squared[e] / d1)
-        theta1_acc[e] = -(d2[e] * acc + phi1) / d1
-        theta2_acc[e] = acc
+        acc1[e] = -(d2[e] * acc + phi1) / d1
+        acc2[e] = acc
 
 
-cdef LaneLoop copy(Py_ssize_t count, const double* x, DoubleLane out) noexcept nogil:
+cdef LaneLoop finish(Py_ssize_t count, const Slopes* k1, const Slopes* k2, const Slopes* k3,
+                     const Slopes* k4, DoubleLane theta1, DoubleLane theta2,
+                     DoubleLane theta1_dot, DoubleLane theta2_dot) noexcept nogil:
     cdef Py_ssize_t e
     for e in range(count):
-        out[e] = x[e]
+        theta1[e] += TAU / 6.0 * (
+            k1.theta1[e] + 2.0 * k2.theta1[e] + 2.0 * k3.theta1[e] + k4.theta1[e])
+        theta2[e] += TAU / 6.0 * (
+            k1.theta2[e] + 2.0 * k2.theta2[e] + 2.0 * k3.theta2[e] + k4.theta2[e])
+        theta1_dot[e] += TAU / 6.0 * (k1.theta1_dot[e] + 2.0 * k2.theta1_dot[e]
+                                      + 2.0 * k3.theta1_dot[e] + k4.theta1_dot[e])
+        theta2_dot[e] += TAU / 6.0 * (k1.theta2_dot[e] + 2.0 * k2.theta2_dot[e]
+                                      + 2.0 * k3.theta2_dot[e] + k4.theta2_dot[e])
 
 
-cdef LaneLoop advance(Py_ssize_t count, double time, const double* x, const double* slope,
-                      DoubleLane out) noexcept nogil:
+cdef void settle(Py_ssize_t count, double* theta1, double* theta2, double* theta1_dot,
+                 double* theta2_dot) noexcept nogil:
+    """Wrap the angles and limit the speeds."""
+    cdef bint far
     cdef Py_ssize_t e
-    for e in range(count):
-        out[e] = x[e] + time * slope[e]
+    wrap_and_limit(count, theta1, theta2, theta1_dot, theta2_dot, &far)
+    if far:
+        for e in range(count):
+            theta1[e], theta2[e] = wrap(theta1[e]), wrap(theta2[e])
 
 
-cdef LaneLoop advance_by_four(Py_ssize_t count, const double* k1, const double* k2,
-                              const double* k3, const double* k4, DoubleLane x) noexcept nogil:
+cdef LaneLoop wrap_and_limit(Py_ssize_t count, DoubleLane theta1, DoubleLane theta2,
+                             DoubleLane theta1_dot, DoubleLane theta2_dot,
+                             bint* far) noexcept nogil:
+    """Angles by one turn; `far` if that is not enough."""
     cdef Py_ssize_t e
+    cdef int more = 0
     for e in range(count):
-        x[e] += TAU / 6.0 * (k1[e] + 2.0 * k2[e] + 2.0 * k3[e] + k4[e])
-
-
-cdef LaneLoop limit(Py_ssize_t count, double most, DoubleLane x) noexcept nogil:
-    cdef Py_ssize_t e
-    for e in range(count):
-        x[e] = min(max(x[e], -most), most)
+        theta1[e] = by_one_turn(theta1[e])
+        theta2[e] = by_one_turn(theta2[e])
+        more |= (fabs(theta1[e]) > PI) | (fabs(theta2[e]) > PI)
+        theta1_dot[e] = min(max(theta1_dot[e], -MAX_SPEED_1), MAX_SPEED_1)
+        theta2_dot[e] = min(max(theta2_dot[e], -MAX_SPEED_2), MAX_SPEED_2)
+    far[0] = more
 
 
 cdef LaneLoop show(Py_ssize_t count, const double* cos1, const double* sin1, const double* cos2,
                    const double* sin2, const double* theta1_dot, const double* theta2_dot,
-                   FloatLane observations) noexcept nogil:
+                   PairLane observations) noexcept nogil:
     """What the agent sees; observations (count, 6)."""
     cdef Py_ssize_t e
     for e in range(count):
-        observations[6 * e] = <float> cos1[e]
-        observations[6 * e + 1] = <float> sin1[e]
-        observations[6 * e + 2] = <float> cos2[e]
-        observations[6 * e + 3] = <float> sin2[e]
-        observations[6 * e + 4] = <float> theta1_dot[e]
-        observations[6 * e + 5] = <float> theta2_dot[e]
+        observations[3 * e] = pair(<float> cos1[e], <float> sin1[e])
+        observations[3 * e + 1] = pair(<float> cos2[e], <float> sin2[e])
+        observations[3 * e + 2] = pair(<float> theta1_dot[e], <float> theta2_dot[e])
 
 
-cdef LaneLoop judge(Py_ssize_t count, const double* cos1, const double* cos_both,
-                    const int32_t* lengths, int max_steps, FloatLane rewards,
-                    ByteLane terminations, ByteLane truncations) noexcept nogil:
-    """Who is up, or has reached the limit."""
+cdef LaneLoop judge(Py_ssize_t count, const double* cos1, const double* sin1, const double* cos2,
+                    const double* sin2, const int32_t* lengths, int max_steps, FloatLane rewards,
+                    ByteLane terminations, ByteLane truncations, bint* unsure) noexcept nogil:
+    """Who is up, or has reached the limit. The lower end's height by the cosine of a sum. `unsure`
+    if one of the heights is too near to 1 m to tell, or some cos1 or sin1, which err by less than
+    2**-50, may round to another float32 than the library's."""
     cdef Py_ssize_t e
+    cdef double height
+    cdef int close = 0
     for e in range(count):
-        rewards[e] = 0.0 if -cos1[e] - cos_both[e] > 1.0 else -1.0
-        terminations[e] = -cos1[e] - cos_both[e] > 1.0
+        height = sin1[e] * sin2[e] - cos1[e] * cos2[e] - cos1[e]
+        rewards[e] = 0.0 if height > 1.0 else -1.0
+        terminations[e] = height > 1.0
         truncations[e] = lengths[e] + 1 >= max_steps
+        close |= ((fabs(height - 1.0) < 10.0 * ERROR)
+                  | (<float> (cos1[e] - ERROR) != <float> (cos1[e] + ERROR))
+                  | (<float> (sin1[e] - ERROR) != <float> (sin1[e] + ERROR)))
+    unsure[0] = close
+
+
+cdef inline double by_one_turn(double angle) noexcept nogil:
+    cdef double turned = angle - TURN if angle > PI else angle
+    return turned + TURN if turned < -PI else turned
 
 
 cdef inline double wrap(double angle) noexcept nogil:

@@ -2,11 +2,13 @@
 
 cimport cython
 from libc.math cimport cos, fabs, fmod, isfinite, sin
+from libc.stdint cimport uint8_t
 from pufferlib_cy cimport (
-    DoubleLane, FloatLane, LaneLoop, NativeEnv, Rows, Slice, first_rows, next_block, uniform,
+    ByteLane, DoubleLane, FloatLane, LaneLoop, NativeEnv, Rows, Slice, first_rows, next_block,
+    uniform,
 )
 from pufferlib_cy.envs.libm_lanes cimport (
-    BLOCK, marked, sines_and_float32_cosines, squares_float32,
+    BLOCK, marked, sines_and_cosines, squares_float32,
 )
 from pufferlib_cy.envs.numpy_scalars cimport square
 
@@ -85,7 +87,7 @@ cdef class Pendulum(NativeEnv):
         cdef double angle[BLOCK]
         cdef float torque_squared[BLOCK]
         wrap(rows.count, self.lane(rows, THETA), angle)
-        squares_float32(rows.count, rows.continuous_actions, torque_squared, <float> TWO)
+        squares_float32(rows.count, rows.continuous_actions, torque_squared)
         reward(rows.count, angle, self.lane(rows, THETA_DOT), torque_squared, rows.rewards)
         swing(rows.count, self.gravity_term, rows.continuous_actions, self.lane(rows, SINE),
               self.lane(rows, THETA), self.lane(rows, THETA_DOT))
@@ -94,9 +96,8 @@ cdef class Pendulum(NativeEnv):
             rows.truncations[e] = rows.lengths[e] + 1 >= self.max_steps
 
     cdef inline void observe(self, Rows* rows) noexcept nogil:
-        cdef float cosine[BLOCK]
-        sines_and_float32_cosines(rows.count, self.lane(rows, THETA), self.lane(rows, SINE),
-                                  cosine)
+        cdef double cosine[BLOCK]
+        sines_and_cosines(rows.count, self.lane(rows, THETA), self.lane(rows, SINE), cosine)
         show(rows.count, cosine, self.lane(rows, SINE), self.lane(rows, THETA_DOT),
              <float*> rows.observations)
 
@@ -137,7 +138,7 @@ cdef class Pendulum(NativeEnv):
 
 cdef inline void reward(Py_ssize_t count, const double* angle, const double* speed,
                         const float* torque_squared, FloatLane rewards) noexcept nogil:
-    cdef double unsure[BLOCK]
+    cdef uint8_t unsure[BLOCK + 7]
     cdef Py_ssize_t places[BLOCK]
     cdef Py_ssize_t e, k
     reward_by_products(count, angle, speed, torque_squared, rewards, unsure)
@@ -149,18 +150,17 @@ cdef inline void reward(Py_ssize_t count, const double* angle, const double* spe
 
 cdef LaneLoop reward_by_products(Py_ssize_t count, const double* angle, const double* speed,
                                  const float* torque_squared, FloatLane rewards,
-                                 DoubleLane unsure) noexcept nogil:
+                                 ByteLane unsure) noexcept nogil:
     """The reward, with products for NumPy's squares, which makes less than 2**-49 of a difference;
-    2.0 where that may change the float32."""
+    1 where that may change the float32."""
     cdef Py_ssize_t e
     cdef double cost
     for e in range(count):
         cost = (angle[e] * angle[e] + 0.1 * (speed[e] * speed[e])
                 + <float> 0.001 * torque_squared[e])
         rewards[e] = <float> -cost
-        unsure[e] = 0.0 if (
-            <float> (cost - 1.7763568394002505e-15 * cost)
-            == <float> (cost + 1.7763568394002505e-15 * cost)) else 2.0
+        unsure[e] = (<float> (cost - 1.7763568394002505e-15 * cost)
+                     != <float> (cost + 1.7763568394002505e-15 * cost))
 
 
 cdef LaneLoop swing(Py_ssize_t count, double gravity_term, const float* torque,
@@ -174,19 +174,19 @@ cdef LaneLoop swing(Py_ssize_t count, double gravity_term, const float* torque,
         theta_dot[e] = speed
 
 
-cdef LaneLoop show(Py_ssize_t count, const float* cosine, const double* sine,
+cdef LaneLoop show(Py_ssize_t count, const double* cosine, const double* sine,
                    const double* theta_dot, FloatLane observations) noexcept nogil:
     """What the agent sees; observations (count, 3)."""
     cdef Py_ssize_t e
     for e in range(count):
-        observations[3 * e] = cosine[e]
+        observations[3 * e] = <float> cosine[e]
         observations[3 * e + 1] = <float> sine[e]
         observations[3 * e + 2] = <float> theta_dot[e]
 
 
 cdef inline void wrap(Py_ssize_t count, const double* theta, DoubleLane angle) noexcept nogil:
     """The angles in [-pi, pi): ``(theta + pi) % (2 * pi) - pi`` with Python's remainder."""
-    cdef double far[BLOCK]
+    cdef uint8_t far[BLOCK + 7]
     cdef Py_ssize_t places[BLOCK]
     cdef Py_ssize_t k
     wrap_near(count, theta, angle, far)
@@ -195,8 +195,8 @@ cdef inline void wrap(Py_ssize_t count, const double* theta, DoubleLane angle) n
 
 
 cdef LaneLoop wrap_near(Py_ssize_t count, const double* theta, DoubleLane angle,
-                        DoubleLane far) noexcept nogil:
-    """The same without a call of fmod, as exactly; 2.0 where the angle is too far for that."""
+                        ByteLane far) noexcept nogil:
+    """The same without a call of fmod, as exactly; 1 where the angle is too far for that."""
     cdef Py_ssize_t e
     cdef double shifted, turns
     for e in range(count):
@@ -206,7 +206,7 @@ cdef LaneLoop wrap_near(Py_ssize_t count, const double* theta, DoubleLane angle,
         turns = (shifted * PER_TURN + 6755399441055744.0) - 6755399441055744.0
         shifted = (shifted - turns * TURN_33_BITS) - turns * TURN_OTHER_BITS
         angle[e] = (shifted + TURN if shifted < 0.0 else shifted) - PI
-        far[e] = 0.0 if fabs(theta[e]) < FAR else 2.0
+        far[e] = not fabs(theta[e]) < FAR
 
 
 cdef double wrap_far(double theta) noexcept nogil:

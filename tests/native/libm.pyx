@@ -1,15 +1,38 @@
 """libm: the functions of ``envs/libm_lanes.pxd`` over arrays, against the C library's own."""
 
-from libc.math cimport cos, isnan, pow, powf, signbit, sin
+from libc.math cimport cos, fabs, isnan, pow, powf, signbit, sin
+from libc.stdint cimport uint8_t
+from libc.string cimport memcpy
+from pufferlib_cy.envs cimport libm_lanes
 from pufferlib_cy.envs.libm_lanes cimport (
-    BLOCK, GLIBC, _try_cosines, _try_sines_and_cosines, _try_small_sines_and_cosines, cosines,
-    sines_and_cosines, sines_and_float32_cosines, small_sines_and_cosines, squares,
-    squares_float32,
+    cosines, marked, near_sines_and_cosines, recognised, sines_and_cosines, small_sines_and_cosines,
+    squares, squares_float32,
 )
 
 cdef double TWO = 2.0
 
-GLIBC_KNOWN = GLIBC
+
+def known():
+    """Whether the C library is one whose operations are known."""
+    return libm_lanes.known
+
+
+def pretend(bint librarys_known):
+    libm_lanes.pretend(librarys_known)
+
+
+cdef double folded_cosine(double x) noexcept nogil:
+    """Nearly the library's, by another formula."""
+    cdef double half = sin(x / 2.0)
+    return 1.0 - 2.0 * half * half
+
+
+def recognises_librarys():
+    return recognised(sin, cos)
+
+
+def recognises_another():
+    return recognised(sin, folded_cosine)
 
 
 cdef bint differ(double a, double b) noexcept nogil:
@@ -36,37 +59,19 @@ def wrong_sines_and_cosines(const double[::1] x, double[::1] s, double[::1] c):
     return sines, both, alone, small
 
 
-def wrong_when_trusted(const double[::1] x, double trust):
-    """How many sines and cosines would differ, how many the library would be asked for, and both
-    for small angles."""
-    cdef double s[BLOCK]
-    cdef double c[BLOCK]
-    cdef double d[BLOCK]
-    cdef double unsure[BLOCK]
-    cdef Py_ssize_t start = 0, e, count, wrong = 0, asked = 0
-    cdef Py_ssize_t small_wrong = 0, small_asked = 0
-    while start < x.shape[0]:
-        count = min(<Py_ssize_t> BLOCK, x.shape[0] - start)
-        _try_sines_and_cosines(count, &x[start], s, c, unsure, trust)
-        for e in range(count):
-            asked += unsure[e] != 0.0
-            wrong += unsure[e] == 0.0 and (
-                differ(s[e], sin(x[start + e])) or differ(c[e], cos(x[start + e])))
-        _try_cosines(count, &x[start], d, unsure, trust)
-        for e in range(count):
-            wrong += unsure[e] == 0.0 and differ(d[e], cos(x[start + e]))
-        _try_small_sines_and_cosines(count, &x[start], s, c, unsure, trust)
-        for e in range(count):
-            small_asked += unsure[e] != 0.0
-            small_wrong += unsure[e] == 0.0 and (
-                differ(s[e], sin(x[start + e])) or differ(c[e], cos(x[start + e])))
-        start += BLOCK
-    return wrong, asked, small_wrong, small_asked
+def error_of_near_ones(const double[::1] x, double[::1] s, double[::1] c):
+    """The largest difference from the library's; s and c: room."""
+    cdef Py_ssize_t i
+    cdef double error = 0.0
+    near_sines_and_cosines(x.shape[0], &x[0], &s[0], &c[0])
+    for i in range(x.shape[0]):
+        error = max(error, fabs(s[i] - sin(x[i])), fabs(c[i] - cos(x[i])))
+    return error
 
 
 def wrong_squares(const double[::1] x, double[::1] out):
     cdef Py_ssize_t i, wrong = 0
-    squares(x.shape[0], &x[0], &out[0], TWO)
+    squares(x.shape[0], &x[0], &out[0])
     for i in range(x.shape[0]):
         wrong += differ(out[i], pow(x[i], TWO))
     return wrong
@@ -74,15 +79,16 @@ def wrong_squares(const double[::1] x, double[::1] out):
 
 def wrong_squares_float32(const float[::1] x, float[::1] out):
     cdef Py_ssize_t i, wrong = 0
-    squares_float32(x.shape[0], &x[0], &out[0], <float> TWO)
+    squares_float32(x.shape[0], &x[0], &out[0])
     for i in range(x.shape[0]):
         wrong += differ(out[i], powf(x[i], <float> TWO))
     return wrong
 
 
-def wrong_sines_and_float32_cosines(const double[::1] x, double[::1] s, float[::1] c):
-    cdef Py_ssize_t i, wrong = 0
-    sines_and_float32_cosines(x.shape[0], &x[0], &s[0], &c[0])
-    for i in range(x.shape[0]):
-        wrong += differ(s[i], sin(x[i])) or differ(c[i], <float> cos(x[i]))
-    return wrong
+def places_of(bytes marks):
+    """Where the bytes are 1."""
+    cdef uint8_t room[384 + 7]
+    cdef Py_ssize_t places[384]
+    cdef const uint8_t* given = marks
+    memcpy(room, given, len(marks))
+    return [places[k] for k in range(marked(len(marks), room, places))]
