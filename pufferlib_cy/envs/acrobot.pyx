@@ -48,7 +48,8 @@ cdef enum Field:
     FIELDS = 6
 
 cdef struct Slopes:       # of the motions of some environments
-    BlockDouble d2[BLOCK]                 # kg m^2, the book's name; first what is to be squared
+    # First what is to be squared.
+    BlockDouble d2[BLOCK]                 # kg m^2, the book's name
     BlockDouble theta1[BLOCK]             # rad/s: a speed
     BlockDouble theta2[BLOCK]
     BlockDouble theta1_dot[BLOCK]         # rad/s^2
@@ -134,7 +135,6 @@ cdef class Acrobot(NativeEnv):
         cdef Py_ssize_t e
         choose(rows.count, rows.actions, torque)
         runge_kutta(rows.count, torque, theta1, theta2, theta1_dot, theta2_dot, cos2, sin2)
-        settle(rows.count, theta1, theta2, theta1_dot, theta2_dot)
         near_sines_and_cosines(rows.count, theta1, sin1, cos1)
         sines_and_cosines(rows.count, theta2, sin2, cos2)
         show(rows.count, cos1, sin1, cos2, sin2, theta1_dot, theta2_dot,
@@ -202,7 +202,7 @@ cdef LaneLoop choose(Py_ssize_t count, const int32_t* actions, DoubleLane torque
 cdef void runge_kutta(Py_ssize_t count, const double* torque, double* theta1, double* theta2,
                       double* theta1_dot, double* theta2_dot, const double* cos2,
                       const double* sin2) noexcept nogil:
-    """Move on by TAU: one step of the classical method of order 4. The angles are not wrapped."""
+    """Move on by TAU: one step of the classical method of order 4."""
     cdef Slopes k1, k2, k3, k4
     cdef BlockDouble upper[BLOCK]                     # angles from the horizontal, rad
     cdef BlockDouble lower[BLOCK]
@@ -300,44 +300,38 @@ cdef LaneLoop solve(Py_ssize_t count, const double* torque, const double* cos2, 
         acc2[e] = acc
 
 
-cdef LaneLoop finish(Py_ssize_t count, const Slopes* k1, const Slopes* k2, const Slopes* k3,
-                     const Slopes* k4, DoubleLane theta1, DoubleLane theta2,
-                     DoubleLane theta1_dot, DoubleLane theta2_dot) noexcept nogil:
-    cdef Py_ssize_t e
-    for e in range(count):
-        theta1[e] += TAU / 6.0 * (
-            k1.theta1[e] + 2.0 * k2.theta1[e] + 2.0 * k3.theta1[e] + k4.theta1[e])
-        theta2[e] += TAU / 6.0 * (
-            k1.theta2[e] + 2.0 * k2.theta2[e] + 2.0 * k3.theta2[e] + k4.theta2[e])
-        theta1_dot[e] += TAU / 6.0 * (k1.theta1_dot[e] + 2.0 * k2.theta1_dot[e]
-                                      + 2.0 * k3.theta1_dot[e] + k4.theta1_dot[e])
-        theta2_dot[e] += TAU / 6.0 * (k1.theta2_dot[e] + 2.0 * k2.theta2_dot[e]
-                                      + 2.0 * k3.theta2_dot[e] + k4.theta2_dot[e])
-
-
-cdef void settle(Py_ssize_t count, double* theta1, double* theta2, double* theta1_dot,
+cdef void finish(Py_ssize_t count, const Slopes* k1, const Slopes* k2, const Slopes* k3,
+                 const Slopes* k4, double* theta1, double* theta2, double* theta1_dot,
                  double* theta2_dot) noexcept nogil:
-    """Wrap the angles and limit the speeds."""
+    """Move on, wrap the angles and limit the speeds."""
     cdef bint far
     cdef Py_ssize_t e
-    wrap_and_limit(count, theta1, theta2, theta1_dot, theta2_dot, &far)
+    move(count, k1, k2, k3, k4, theta1, theta2, theta1_dot, theta2_dot, &far)
     if far:
         for e in range(count):
             theta1[e], theta2[e] = wrap(theta1[e]), wrap(theta2[e])
 
 
-cdef LaneLoop wrap_and_limit(Py_ssize_t count, DoubleLane theta1, DoubleLane theta2,
-                             DoubleLane theta1_dot, DoubleLane theta2_dot,
-                             bint* far) noexcept nogil:
-    """Angles by one turn; `far` if that is not enough."""
+cdef LaneLoop move(Py_ssize_t count, const Slopes* k1, const Slopes* k2, const Slopes* k3,
+                   const Slopes* k4, DoubleLane theta1, DoubleLane theta2, DoubleLane theta1_dot,
+                   DoubleLane theta2_dot, bint* far) noexcept nogil:
+    """Angles are wrapped by one turn; `far` if that is not enough."""
     cdef Py_ssize_t e
+    cdef double angle1, angle2, speed1, speed2
     cdef int more = 0
     for e in range(count):
-        theta1[e] = by_one_turn(theta1[e])
-        theta2[e] = by_one_turn(theta2[e])
-        more |= (fabs(theta1[e]) > PI) | (fabs(theta2[e]) > PI)
-        theta1_dot[e] = min(max(theta1_dot[e], -MAX_SPEED_1), MAX_SPEED_1)
-        theta2_dot[e] = min(max(theta2_dot[e], -MAX_SPEED_2), MAX_SPEED_2)
+        angle1 = by_one_turn(theta1[e] + TAU / 6.0 * (
+            k1.theta1[e] + 2.0 * k2.theta1[e] + 2.0 * k3.theta1[e] + k4.theta1[e]))
+        angle2 = by_one_turn(theta2[e] + TAU / 6.0 * (
+            k1.theta2[e] + 2.0 * k2.theta2[e] + 2.0 * k3.theta2[e] + k4.theta2[e]))
+        speed1 = theta1_dot[e] + TAU / 6.0 * (k1.theta1_dot[e] + 2.0 * k2.theta1_dot[e]
+                                              + 2.0 * k3.theta1_dot[e] + k4.theta1_dot[e])
+        speed2 = theta2_dot[e] + TAU / 6.0 * (k1.theta2_dot[e] + 2.0 * k2.theta2_dot[e]
+                                              + 2.0 * k3.theta2_dot[e] + k4.theta2_dot[e])
+        more |= (fabs(angle1) > PI) | (fabs(angle2) > PI)
+        theta1[e], theta2[e] = angle1, angle2
+        theta1_dot[e] = min(max(speed1, -MAX_SPEED_1), MAX_SPEED_1)
+        theta2_dot[e] = min(max(speed2, -MAX_SPEED_2), MAX_SPEED_2)
     far[0] = more
 
 
