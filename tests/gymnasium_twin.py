@@ -65,16 +65,6 @@ def assert_equal_bits(kind, twin, policy, *, num_envs, steps, ours=None, theirs=
     return terminated, truncated
 
 
-def assert_threads_step_alike(kind, actions):
-    """The same bytes from one thread and from three, for actions (steps, num_envs, ...)."""
-    with make(kind, actions.shape[1], backend="serial") as one, \
-            make(kind, actions.shape[1], backend="threads", num_workers=3) as three:
-        assert one.reset(seed=3)[0].tobytes() == three.reset(seed=3)[0].tobytes()
-        for rows in actions:
-            for a, b in zip(one.step(rows)[:4], three.step(rows)[:4], strict=True):
-                assert a.tobytes() == b.tobytes()
-
-
 def states(vec, values):
     """float64 (E, values): the first fields of the states inside, which are lanes; not a copy."""
     states = vec._engine.envs[0].state_array                 # (E, bytes) in name

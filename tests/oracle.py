@@ -340,3 +340,37 @@ class Vector:
             np.array(column, bool) for column in columns[1:])
         if self.games[0].choices:
             self.action_masks = np.array([m for g in self.games for m in g.action_masks()], bool)
+
+
+def replay(vec, slow, seed, steps, choose):
+    """Play both, with the actions that `choose(observations)` gives: at every step all that the
+    vector tells is the oracle's, byte by byte, and so are the statistics in the end, which this
+    returns. `seed` is that of the oracle's first environment."""
+    observations, _ = vec.reset(seed=seed)
+    slow.reset()
+    names = ["observations", "rewards", "terminations", "truncations", "masks", "acting"]
+    if vec.action_masks is not None:
+        names.append("action_masks")
+    np.testing.assert_array_equal(observations, slow.observations)
+    for step in range(steps):
+        actions = choose(observations)
+        observations, *rest = vec.step(actions)[:4]
+        slow.step(actions.reshape(len(actions), -1))
+        told = observations, *rest, vec.masks, vec.acting, vec.action_masks
+        for name, rows in zip(names, told, strict=False):
+            np.testing.assert_array_equal(rows, getattr(slow, name),
+                                          err_msg=f"{name}, step {step}")
+        for row, last in slow.final.items():
+            np.testing.assert_array_equal(vec.final_observations[row], last)
+    stats = vec.episode_stats()
+    assert stats["episodes"] == len(slow.episodes)
+    if not slow.episodes:
+        return stats
+    returns, lengths = np.array(slow.episodes).T
+    expected = {"episodes": len(returns), "episode_return": returns.mean(),
+                "episode_length": lengths.mean(),
+                **{key: np.mean([own[key] for own in slow.stats]) for key in slow.stats[0]}}
+    assert stats.keys() == expected.keys()
+    for name, mean in expected.items():
+        np.testing.assert_allclose(stats[name], mean, rtol=1e-5, atol=1e-4, err_msg=name)
+    return stats

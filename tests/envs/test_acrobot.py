@@ -5,7 +5,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium_twin import Twin, assert_equal_bits, assert_threads_step_alike, states
+from gymnasium_twin import Twin, assert_equal_bits, states
 
 from pufferlib_cy import make
 from pufferlib_cy.envs.acrobot import Acrobot
@@ -77,10 +77,6 @@ def test_first_states_fill_their_range():
         assert first.max(axis=0) == pytest.approx(0.1, rel=0.01)
         assert np.abs(first.mean(axis=0)).max() < 0.004
         assert first.std(axis=0) == pytest.approx(0.2 / 12**0.5, rel=0.05)
-
-
-def test_threads_step_alike():
-    assert_threads_step_alike(Acrobot, np.random.default_rng(0).integers(0, 3, (510, 50)))
 
 
 def test_bad_arguments():

@@ -127,30 +127,18 @@ def test_harvests_are_the_oracles(name, autoreset):
     agents, kwargs = FIELDS[name]
     slow = oracle.Vector(rules(agents), [5, 6], autoreset, **kwargs)
     rng = np.random.default_rng(0)
+
+    def act(observations):
+        actions = harvest(observations, rng, 0 if name != "usual" else 2)
+        chance = rng.random(len(actions)) < 0.2
+        actions[chance] = rng.integers(0, 5, chance.sum())
+        return actions
+
     with make(Commons, 2, env_kwargs={"num_agents": agents, **kwargs}, autoreset=autoreset) as vec:
-        observations, _ = vec.reset(seed=5)
-        slow.reset()
-        for step in range(300):
-            np.testing.assert_array_equal(observations, slow.observations)
-            actions = harvest(observations, rng, 0 if name != "usual" else 2)
-            chance = rng.random(len(actions)) < 0.2
-            actions[chance] = rng.integers(0, 5, chance.sum())
-            observations, *got = vec.step(actions)[:4]
-            slow.step(actions.reshape(-1, 1))
-            for one, other in zip((*got, vec.masks, vec.acting), (
-                    slow.rewards, slow.terminations, slow.truncations, slow.masks, slow.acting),
-                    strict=True):
-                np.testing.assert_array_equal(one, other, err_msg=f"step {step}")
-            for row, last in slow.final.items():
-                np.testing.assert_array_equal(vec.final_observations[row], last)
-        stats = vec.episode_stats()
-    returns, lengths = np.array(slow.episodes).T
+        oracle.replay(vec, slow, 5, 300, act)
+    shortest = min(length for _, length in slow.episodes)
     assert len(slow.stats) >= 2
-    assert (lengths.min() < kwargs.get("max_ticks", 256)) == (name not in ("usual", "alone"))
-    assert stats == pytest.approx({
-        "episodes": len(returns), "episode_return": returns.mean(),
-        "episode_length": lengths.mean(),
-        **{key: np.mean([own[key] for own in slow.stats]) for key in slow.stats[0]}}, rel=1e-5)
+    assert (shortest < kwargs.get("max_ticks", 256)) == (name not in ("usual", "alone"))
 
 
 # ---- positions made by hand ----------------------------------------------------------------------
@@ -322,22 +310,6 @@ def test_random_agents_fare_as_the_oracles():
         values = np.array([own[name] for own in slow.stats])
         assert len(values) == 6
         assert fast[name] == pytest.approx(values.mean(), abs=5 * values.std() / 6**0.5)
-
-
-def test_same_bytes_with_threads():
-    def rollout(**backend):
-        rng = np.random.default_rng(2)
-        with make("commons", 13, **backend) as vec:
-            vec.reset(seed=3)
-            for _ in range(100):
-                vec.step(rng.integers(0, 5, vec.num_agents))
-            return vec.save_state()
-
-    expected = rollout(backend="serial")
-    for workers in (2, 3):
-        state = rollout(backend="threads", num_workers=workers)
-        for name, array in expected.items():
-            np.testing.assert_array_equal(array, state[name], err_msg=name)
 
 
 @pytest.mark.parametrize(("bad", "message"), [

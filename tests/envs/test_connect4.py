@@ -29,7 +29,7 @@ class Board(oracle.Game):
         self.script_moves()
 
     def step(self, actions):
-        action = int(np.atleast_1d(actions)[self.turn])
+        action = int(np.ravel(actions)[self.turn])
         cell = next((cell for cell in self.landing() if cell[1] == action), None)
         if cell is None:
             self.end(1 if self.turn else -1)
@@ -101,27 +101,8 @@ def test_games_are_the_oracles(opponent, autoreset):
     rng = np.random.default_rng(0)
     slow = oracle.Vector(RULES[opponent], range(3, 3 + E), autoreset)
     with make(Connect4, E, env_kwargs={"opponent": opponent}, autoreset=autoreset) as vec:
-        observations, _ = vec.reset(seed=3)
-        slow.reset()
-        np.testing.assert_array_equal(observations, slow.observations)
-        for _ in range(250):
-            actions = choose(vec.action_masks, rng)
-            got = vec.step(actions)[:4]
-            slow.step(actions)
-            for one, other in zip(got, (slow.observations, slow.rewards, slow.terminations,
-                                        slow.truncations), strict=True):
-                np.testing.assert_array_equal(one, other)
-            np.testing.assert_array_equal(vec.action_masks, slow.action_masks)
-            for row, last in slow.final.items():
-                np.testing.assert_array_equal(vec.final_observations[row], last)
-        stats = vec.episode_stats()
-    returns, lengths = np.array(slow.episodes).T
+        oracle.replay(vec, slow, 3, 250, lambda observations: choose(vec.action_masks, rng))
     assert len(slow.stats) > 100
-    assert stats == pytest.approx({
-        "episodes": len(returns), "episode_return": returns.mean(),
-        "episode_length": lengths.mean(),
-        "score": np.mean([own["score"] for own in slow.stats]),
-        "wins": np.mean([own["wins"] for own in slow.stats])})
 
 
 def bit(line, column):
@@ -249,16 +230,6 @@ def test_either_begins_and_random_play_is_even():
         for _ in range(60):
             vec.step(choose(vec.action_masks, rng, slips=0))
         assert vec.episode_stats()["wins"] < 0.1
-
-
-def test_same_bytes_with_threads():
-    def play(**backend):
-        rng = np.random.default_rng(0)
-        with make(Connect4, 600, env_kwargs={"opponent": "self"}, **backend) as vec:
-            vec.reset(seed=0)
-            return [b"".join(a.tobytes() for a in (*vec.step(choose(vec.action_masks, rng))[:4],
-                                                   vec.action_masks)) for _ in range(40)]
-    assert play(backend="threads", num_workers=3) == play(backend="serial")
 
 
 def test_refuses_an_unknown_opponent():

@@ -157,30 +157,17 @@ def test_lives_are_the_oracles(name, autoreset):
     agents, kwargs = WORLDS[name]
     slow = oracle.Vector(rules(agents), [5, 6], autoreset, **kwargs)
     rng = np.random.default_rng(0)
+
+    def act(observations):
+        actions = forage(vec.space_tree.unflatten(observations), rng)
+        actions[rng.random(len(actions)) < 0.1] = 0
+        return actions
+
     with make(Foraging, 2, env_kwargs={"max_agents": agents, **kwargs},
               autoreset=autoreset) as vec:
-        observations, _ = vec.reset(seed=5)
-        slow.reset()
-        for step in range(300):
-            np.testing.assert_array_equal(observations, slow.observations)
-            actions = forage(vec.space_tree.unflatten(observations), rng)
-            actions[rng.random(len(actions)) < 0.1] = 0
-            observations, *got = vec.step(actions)[:4]
-            slow.step(actions.reshape(-1, 1))
-            for one, other in zip((*got, vec.masks, vec.acting), (
-                    slow.rewards, slow.terminations, slow.truncations, slow.masks, slow.acting),
-                    strict=True):
-                np.testing.assert_array_equal(one, other, err_msg=f"step {step}")
-            for row, last in slow.final.items():
-                np.testing.assert_array_equal(vec.final_observations[row], last)
-        stats = vec.episode_stats()
-    returns, lengths = np.array(slow.episodes).T
+        stats = oracle.replay(vec, slow, 5, 300, act)
     assert len(slow.stats) >= 2
     assert (stats["births"] > 0) == (name != "famine")
-    assert stats == pytest.approx({
-        "episodes": len(returns), "episode_return": returns.mean(),
-        "episode_length": lengths.mean(),
-        **{key: np.mean([own[key] for own in slow.stats]) for key in slow.stats[0]}}, rel=1e-5)
 
 
 def play(policy, num_envs=16, steps=256):
@@ -197,22 +184,6 @@ def test_the_baseline_lives_where_random_agents_starve():
     scripted = play(forage)
     assert random["population"] < 5 < scripted["population"]
     assert scripted["eaten"] > 10 * random["eaten"]
-
-
-def test_same_bytes_with_threads():
-    def rollout(**backend):
-        rng = np.random.default_rng(2)
-        with make("foraging", 13, **backend) as vec:
-            vec.reset(seed=3)
-            for _ in range(100):
-                vec.step(rng.integers(0, 5, vec.num_agents))
-            return vec.save_state()
-
-    expected = rollout(backend="serial")
-    for workers in (2, 3):
-        state = rollout(backend="threads", num_workers=workers)
-        for name, array in expected.items():
-            np.testing.assert_array_equal(array, state[name], err_msg=name)
 
 
 def test_a_struct_that_is_not_the_space_is_refused():

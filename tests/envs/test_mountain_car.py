@@ -5,7 +5,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium_twin import Twin, assert_equal_bits, assert_threads_step_alike, states
+from gymnasium_twin import Twin, assert_equal_bits, states
 
 from pufferlib_cy import make
 from pufferlib_cy.envs.mountain_car import MountainCar
@@ -72,10 +72,6 @@ def test_first_states_fill_their_range():
         assert position.mean() == pytest.approx(-0.5, abs=0.004)
         assert position.std() == pytest.approx(0.2 / 12**0.5, rel=0.05)
         assert not velocity.any()
-
-
-def test_threads_step_alike():
-    assert_threads_step_alike(MountainCar, np.random.default_rng(0).integers(0, 3, (210, 50)))
 
 
 @pytest.mark.parametrize(("kwargs", "message"), [

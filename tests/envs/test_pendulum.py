@@ -5,7 +5,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium_twin import Twin, assert_equal_bits, assert_threads_step_alike, states
+from gymnasium_twin import Twin, assert_equal_bits, states
 
 from pufferlib_cy import make
 from pufferlib_cy.envs.pendulum import Pendulum
@@ -87,11 +87,6 @@ def test_first_states_fill_their_range():
             assert values.max() == pytest.approx(most, rel=0.005)
             assert values.mean() == pytest.approx(0.0, abs=0.04 * most)
             assert values.std() == pytest.approx(most / 3**0.5, rel=0.05)
-
-
-def test_threads_step_alike():
-    actions = np.random.default_rng(0).uniform(-2, 2, (210, 50, 1)).astype(np.float32)
-    assert_threads_step_alike(Pendulum, actions)
 
 
 @pytest.mark.parametrize(("kwargs", "message"), [

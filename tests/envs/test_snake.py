@@ -146,27 +146,9 @@ def test_lives_are_the_oracles(name, autoreset):
                          **{k: v for k, v in kwargs.items() if k != "num_snakes"})
     rng = np.random.default_rng(0)
     with make(Snake, E, env_kwargs=kwargs, autoreset=autoreset) as vec:
-        observations, _ = vec.reset(seed=5)
-        slow.reset()
-        np.testing.assert_array_equal(observations, slow.observations)
-        for _ in range(200):
-            actions = wary(observations, rng, kwargs["vision"])
-            observations, *got = vec.step(actions)[:4]
-            slow.step(actions.reshape(-1, 1))
-            np.testing.assert_array_equal(observations, slow.observations)
-            for one, other in zip((*got, vec.masks, vec.acting), (
-                    slow.rewards, slow.terminations, slow.truncations, slow.masks, slow.acting),
-                    strict=True):
-                np.testing.assert_array_equal(one, other)
-            for row, last in slow.final.items():
-                np.testing.assert_array_equal(vec.final_observations[row], last)
-        stats = vec.episode_stats()
-    returns, lengths = np.array(slow.episodes).T
+        oracle.replay(vec, slow, 5, 200,
+                      lambda observations: wary(observations, rng, kwargs["vision"]))
     assert len(slow.stats) >= 2 * E
-    assert stats == pytest.approx({
-        "episodes": len(returns), "episode_return": returns.mean(),
-        "episode_length": lengths.mean(),
-        **{key: np.mean([own[key] for own in slow.stats]) for key in slow.stats[0]}}, rel=1e-5)
 
 
 # ---- positions made by hand ----------------------------------------------------------------------
@@ -404,16 +386,6 @@ def test_first_snakes_and_food_are_spread_evenly():
     quarters = [(part == FOOD).sum() for half in np.split(lines, 2) for part in
                 np.split(half, 2, axis=1)]
     assert np.abs(np.array(quarters) - 500).max() < 90
-
-
-def test_same_bytes_with_threads():
-    def rollout(**backend):
-        rng = np.random.default_rng(0)
-        with make(Snake, 7, env_kwargs=MAPS["crowded"], **backend) as vec:
-            vec.reset(seed=0)
-            return [b"".join(a.tobytes() for a in (*vec.step(rng.integers(0, 4, 63))[:4],
-                                                   vec.masks)) for _ in range(200)]
-    assert rollout(backend="threads", num_workers=3) == rollout(backend="serial")
 
 
 @pytest.mark.parametrize(("bad", "message"), [

@@ -171,32 +171,19 @@ def test_days_are_the_oracles(name, autoreset):
     agents, kwargs = HALLS[name]
     slow = oracle.Vector(rules(agents), [5, 6], autoreset, **kwargs)
     rng = np.random.default_rng(0)
+
+    def act(observations):
+        actions = np.array([carry(hall, rng) for hall in slow.games]).ravel()
+        chance = rng.random(len(actions)) < 0.1
+        actions[chance] = rng.integers(0, 5, chance.sum())
+        return actions
+
     with make(Warehouse, 2, env_kwargs={"num_agents": agents, **kwargs},
               autoreset=autoreset) as vec:
-        observations, _ = vec.reset(seed=5)
-        slow.reset()
-        for step in range(260):
-            np.testing.assert_array_equal(observations, slow.observations)
-            actions = np.array([carry(hall, rng) for hall in slow.games]).ravel()
-            chance = rng.random(len(actions)) < 0.1
-            actions[chance] = rng.integers(0, 5, chance.sum())
-            observations, *got = vec.step(actions)[:4]
-            slow.step(actions.reshape(-1, 1))
-            for one, other in zip((*got, vec.masks, vec.acting), (
-                    slow.rewards, slow.terminations, slow.truncations, slow.masks, slow.acting),
-                    strict=True):
-                np.testing.assert_array_equal(one, other, err_msg=f"step {step}")
-            for row, last in slow.final.items():
-                np.testing.assert_array_equal(vec.final_observations[row], last)
-        stats = vec.episode_stats()
-    returns, lengths = np.array(slow.episodes).T
+        stats = oracle.replay(vec, slow, 5, 260, act)
     assert len(slow.stats) >= 4
     assert stats["returns"] > 0
     assert (stats["blocked"] > 0) == (agents > 1)
-    assert stats == pytest.approx({
-        "episodes": len(returns), "episode_return": returns.mean(),
-        "episode_length": lengths.mean(),
-        **{key: np.mean([own[key] for own in slow.stats]) for key in slow.stats[0]}}, rel=1e-5)
 
 
 # ---- positions made by hand ----------------------------------------------------------------------
@@ -403,22 +390,6 @@ def test_the_scripted_carrier_delivers_and_random_robots_hardly():
     for _ in range(256):
         halls.step(np.array([carry(hall, rng) for hall in halls.games]).reshape(-1, 1))
     assert 28 < np.mean([own["deliveries"] for own in halls.stats]) < 36
-
-
-def test_same_bytes_with_threads():
-    def rollout(**backend):
-        rng = np.random.default_rng(2)
-        with make("warehouse", 13, **backend) as vec:
-            vec.reset(seed=3)
-            for _ in range(100):
-                vec.step(rng.integers(0, 5, vec.num_agents))
-            return vec.save_state()
-
-    expected = rollout(backend="serial")
-    for workers in (2, 3):
-        state = rollout(backend="threads", num_workers=workers)
-        for name, array in expected.items():
-            np.testing.assert_array_equal(array, state[name], err_msg=name)
 
 
 @pytest.mark.parametrize(("bad", "message"), [
