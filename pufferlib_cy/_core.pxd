@@ -289,7 +289,7 @@ cdef extern from *:
         __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void
     #else
     #define PUFFERLIB_CY_LANE_CLONES 0
-    #ifdef __GNUC__
+    #ifdef __GNUC__             /* inlined, it would lose what __restrict promises */
     #define PUFFERLIB_CY_LANE_LOOP __attribute__((noinline)) void
     #else
     #define PUFFERLIB_CY_LANE_LOOP void

@@ -48,12 +48,12 @@ cdef enum Field:
     FIELDS = 6
 
 cdef struct Slopes:       # of the motions of some environments
-    # First what is to be squared.
+    # `accelerate` squares the first three as one array.
     BlockDouble d2[BLOCK]                 # kg m^2, the book's name
-    BlockDouble theta1[BLOCK]             # rad/s: a speed
-    BlockDouble theta2[BLOCK]
-    BlockDouble theta1_dot[BLOCK]         # rad/s^2
-    BlockDouble theta2_dot[BLOCK]
+    BlockDouble speed1[BLOCK]             # rad/s
+    BlockDouble speed2[BLOCK]
+    BlockDouble acc1[BLOCK]               # rad/s^2
+    BlockDouble acc2[BLOCK]
 
 # Sutton 1996, "Generalization in reinforcement learning", with Gymnasium's numbers: both links have
 # 1 m, 1 kg, the centre of mass in the middle and a moment of inertia of 1 kg m^2, so that most
@@ -125,7 +125,6 @@ cdef class Acrobot(NativeEnv):
         cdef double* theta2 = self.lane(rows, THETA2)
         cdef double* theta1_dot = self.lane(rows, THETA1_DOT)
         cdef double* theta2_dot = self.lane(rows, THETA2_DOT)
-        cdef float* observations = <float*> rows.observations        # (count, 6)
         cdef BlockDouble torque[BLOCK]                     # N m
         cdef BlockDouble cos1[BLOCK]
         cdef BlockDouble sin1[BLOCK]
@@ -137,16 +136,22 @@ cdef class Acrobot(NativeEnv):
         runge_kutta(rows.count, torque, theta1, theta2, theta1_dot, theta2_dot, cos2, sin2)
         near_sines_and_cosines(rows.count, theta1, sin1, cos1)
         sines_and_cosines(rows.count, theta2, sin2, cos2)
-        show(rows.count, cos1, sin1, cos2, sin2, theta1_dot, theta2_dot,
-             <PairLane> rows.observations)
-        judge(rows.count, cos1, sin1, cos2, sin2, rows.lengths, self.max_steps, rows.rewards,
-              rows.terminations, rows.truncations, &unsure)
+        self.show_and_judge(rows, cos1, sin1, &unsure)
         if unsure:
+            sines_and_cosines(rows.count, theta1, sin1, cos1)
+            self.show_and_judge(rows, cos1, sin1, &unsure)
             for e in range(rows.count):
-                observations[6 * e] = <float> cos(theta1[e])
-                observations[6 * e + 1] = <float> sin(theta1[e])
-                rows.terminations[e] = -cos(theta1[e]) - cos(theta2[e] + theta1[e]) > 1.0
+                rows.terminations[e] = -cos1[e] - cos(theta2[e] + theta1[e]) > 1.0
                 rows.rewards[e] = 0.0 if rows.terminations[e] else -1.0
+
+    cdef inline void show_and_judge(self, Rows* rows, const double* cos1, const double* sin1,
+                                    bint* unsure) noexcept nogil:
+        cdef double* cos2 = self.lane(rows, COS2)
+        cdef double* sin2 = self.lane(rows, SIN2)
+        show(rows.count, cos1, sin1, cos2, sin2, self.lane(rows, THETA1_DOT),
+             self.lane(rows, THETA2_DOT), <PairLane> rows.observations)
+        judge(rows.count, cos1, sin1, cos2, sin2, rows.lengths, self.max_steps, rows.rewards,
+              rows.terminations, rows.truncations, unsure)
 
     def render(self, Py_ssize_t environment):
         """The links and the height to reach: uint8 (500, 500, 3)."""
@@ -206,7 +211,7 @@ cdef void runge_kutta(Py_ssize_t count, const double* torque, double* theta1, do
     cdef Slopes k1, k2, k3, k4
     cdef BlockDouble upper[BLOCK]                     # angles from the horizontal, rad
     cdef BlockDouble lower[BLOCK]
-    start(count, theta1, theta2, theta1_dot, theta2_dot, k1.theta1, k1.theta2, upper, lower)
+    start(count, theta1, theta2, theta1_dot, theta2_dot, k1.speed1, k1.speed2, upper, lower)
     accelerate(count, torque, cos2, sin2, upper, lower, &k1)
     follow(count, torque, TAU / 2.0, theta1, theta2, theta1_dot, theta2_dot, &k1, &k2)
     follow(count, torque, TAU / 2.0, theta1, theta2, theta1_dot, theta2_dot, &k2, &k3)
@@ -223,7 +228,7 @@ cdef void follow(Py_ssize_t count, const double* torque, double time, const doub
     cdef BlockDouble sin2[BLOCK]
     cdef BlockDouble upper[BLOCK]
     cdef BlockDouble lower[BLOCK]
-    advance(count, time, theta1, theta2, theta1_dot, theta2_dot, slopes, out.theta1, out.theta2,
+    advance(count, time, theta1, theta2, theta1_dot, theta2_dot, slopes, out.speed1, out.speed2,
             angle2, upper, lower)
     sines_and_cosines(count, angle2, sin2, cos2)
     accelerate(count, torque, cos2, sin2, upper, lower, out)
@@ -243,10 +248,10 @@ cdef void accelerate(Py_ssize_t count, const double* torque, const double* cos2,
         squares(3 * BLOCK, slopes.d2, squared)        # at once: the arrays lie side by side
     else:
         squares(count, slopes.d2, squared)
-        squares(count, slopes.theta1, squared + BLOCK)
-        squares(count, slopes.theta2, squared + 2 * BLOCK)
+        squares(count, slopes.speed1, squared + BLOCK)
+        squares(count, slopes.speed2, squared + 2 * BLOCK)
     solve(count, torque, cos2, sin2, cos_upper, cos_lower, slopes.d2, squared, squared + BLOCK,
-          squared + 2 * BLOCK, slopes.theta1, slopes.theta2, slopes.theta1_dot, slopes.theta2_dot)
+          squared + 2 * BLOCK, slopes.speed1, slopes.speed2, slopes.acc1, slopes.acc2)
 
 
 cdef LaneLoop start(Py_ssize_t count, const double* theta1, const double* theta2,
@@ -267,10 +272,10 @@ cdef LaneLoop advance(Py_ssize_t count, double time, const double* theta1, const
     cdef Py_ssize_t e
     cdef double angle1
     for e in range(count):
-        angle1 = theta1[e] + time * slopes.theta1[e]
-        angle2[e] = theta2[e] + time * slopes.theta2[e]
-        speed1[e] = theta1_dot[e] + time * slopes.theta1_dot[e]
-        speed2[e] = theta2_dot[e] + time * slopes.theta2_dot[e]
+        angle1 = theta1[e] + time * slopes.speed1[e]
+        angle2[e] = theta2[e] + time * slopes.speed2[e]
+        speed1[e] = theta1_dot[e] + time * slopes.acc1[e]
+        speed2[e] = theta2_dot[e] + time * slopes.acc2[e]
         upper[e] = angle1 - QUARTER
         lower[e] = angle1 + angle2[e] - QUARTER
 
@@ -315,19 +320,19 @@ cdef void finish(Py_ssize_t count, const Slopes* k1, const Slopes* k2, const Slo
 cdef LaneLoop move(Py_ssize_t count, const Slopes* k1, const Slopes* k2, const Slopes* k3,
                    const Slopes* k4, DoubleLane theta1, DoubleLane theta2, DoubleLane theta1_dot,
                    DoubleLane theta2_dot, bint* far) noexcept nogil:
-    """Angles are wrapped by one turn; `far` if that is not enough."""
+    """Angles are wrapped by one turn, `far` if that is not enough; speeds are limited."""
     cdef Py_ssize_t e
     cdef double angle1, angle2, speed1, speed2
     cdef int more = 0
     for e in range(count):
         angle1 = by_one_turn(theta1[e] + TAU / 6.0 * (
-            k1.theta1[e] + 2.0 * k2.theta1[e] + 2.0 * k3.theta1[e] + k4.theta1[e]))
+            k1.speed1[e] + 2.0 * k2.speed1[e] + 2.0 * k3.speed1[e] + k4.speed1[e]))
         angle2 = by_one_turn(theta2[e] + TAU / 6.0 * (
-            k1.theta2[e] + 2.0 * k2.theta2[e] + 2.0 * k3.theta2[e] + k4.theta2[e]))
-        speed1 = theta1_dot[e] + TAU / 6.0 * (k1.theta1_dot[e] + 2.0 * k2.theta1_dot[e]
-                                              + 2.0 * k3.theta1_dot[e] + k4.theta1_dot[e])
-        speed2 = theta2_dot[e] + TAU / 6.0 * (k1.theta2_dot[e] + 2.0 * k2.theta2_dot[e]
-                                              + 2.0 * k3.theta2_dot[e] + k4.theta2_dot[e])
+            k1.speed2[e] + 2.0 * k2.speed2[e] + 2.0 * k3.speed2[e] + k4.speed2[e]))
+        speed1 = theta1_dot[e] + TAU / 6.0 * (k1.acc1[e] + 2.0 * k2.acc1[e]
+                                              + 2.0 * k3.acc1[e] + k4.acc1[e])
+        speed2 = theta2_dot[e] + TAU / 6.0 * (k1.acc2[e] + 2.0 * k2.acc2[e]
+                                              + 2.0 * k3.acc2[e] + k4.acc2[e])
         more |= (fabs(angle1) > PI) | (fabs(angle2) > PI)
         theta1[e], theta2[e] = angle1, angle2
         theta1_dot[e] = min(max(speed1, -MAX_SPEED_1), MAX_SPEED_1)
@@ -349,9 +354,9 @@ cdef LaneLoop show(Py_ssize_t count, const double* cos1, const double* sin1, con
 cdef LaneLoop judge(Py_ssize_t count, const double* cos1, const double* sin1, const double* cos2,
                     const double* sin2, const int32_t* lengths, int max_steps, FloatLane rewards,
                     ByteLane terminations, ByteLane truncations, bint* unsure) noexcept nogil:
-    """Who is up, or has reached the limit. The lower end's height by the cosine of a sum. `unsure`
-    if one of the heights is too near to 1 m to tell, or some cos1 or sin1, which err by less than
-    2**-50, may round to another float32 than the library's."""
+    """Who is up, or has reached the limit. The lower end's height by the cosine of a sum. cos1 and
+    sin1 err by less than ERROR, heights by less than four times that. `unsure` if a height is too
+    near to 1 m to tell, or a cos1 or sin1 may round to another float32 than the library's."""
     cdef Py_ssize_t e
     cdef double height
     cdef int close = 0

@@ -7,7 +7,7 @@ from pufferlib_cy cimport (
     ByteLane, DoubleLane, FloatLane, LaneLoop, NativeEnv, Rows, Slice, first_rows, next_block,
     uniform,
 )
-from pufferlib_cy.envs.libm_lanes cimport BLOCK, small_sines_and_cosines
+from pufferlib_cy.envs.libm_lanes cimport BLOCK, BlockDouble, small_sines_and_cosines
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
@@ -78,9 +78,9 @@ cdef class CartPole(NativeEnv):
                 observations[FIELDS * e + field] = <float> states[field * self.num_envs + e]
 
     cdef inline void step(self, Rows* rows) noexcept nogil:
-        cdef double force[BLOCK]                      # N
-        cdef double sine[BLOCK]                       # of theta
-        cdef double cosine[BLOCK]
+        cdef BlockDouble force[BLOCK]                      # N
+        cdef BlockDouble sine[BLOCK]                       # of theta
+        cdef BlockDouble cosine[BLOCK]
         if self.continuous:
             push_by(rows.count, rows.continuous_actions, force)
         else:

@@ -19,7 +19,8 @@ cdef extern from *:
     """
     ctypedef double BlockDouble "PUFFERLIB_CY_BLOCK_DOUBLE"
 
-# Whether this process's C library is the one whose operations are known; another is always called.
+# Whether this process's C library, and processor, are those whose operations are known; another
+# library is called for every number.
 cdef bint known
 
 cdef void sines_and_cosines(Py_ssize_t count, const double* angles, DoubleLane sines,
@@ -40,11 +41,12 @@ cdef void squares_float32(Py_ssize_t count, const float* x, FloatLane out) noexc
 cdef void near_sines_and_cosines(Py_ssize_t count, const double* angles, DoubleLane sines,
                                  DoubleLane cosines) noexcept nogil
 
-# The places of the marks that are 1, not 0, and how many: for those few of a block that the vector
-# loop could not do. There is room for 7 more marks than `count`.
+# The places of the marks that are 1, not 0, in any order, and how many: for those few of a block
+# that a vector loop could not do. The caller gives room for 7 more marks than `count`, and for
+# `count` places.
 cdef Py_ssize_t marked(Py_ssize_t count, ByteLane marks, Py_ssize_t* places) noexcept nogil
 
-# For the tests: `known` as asked for; whether functions are those that `known` tells of.
+# For the tests: `known` as asked for, in all threads; whether functions are the known ones.
 ctypedef double (*Function)(double) noexcept nogil
 cdef void pretend(bint librarys_known) noexcept nogil
 cdef bint recognised(Function sine, Function cosine) noexcept nogil

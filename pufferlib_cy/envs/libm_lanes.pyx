@@ -21,8 +21,9 @@ When the module is imported, `recognised` compares 4096 results with the library
 angles of which another order of operations, or of fusing them, is known to end in other bits. Where
 one differs, `known` is false, and the library is called for every number: another C library, a
 processor without fused multiply-add, a future version. So it is where the C compiler was not
-allowed to use that instruction. (The table's rests are exact; the GNU library's own are off by
-their last digit in a third of the entries. That changes one of about 2**59 results.)
+allowed to use that instruction. Squares go by it, too: pow changed in the same version of the GNU
+library as sin and cos. (The table's rests are exact; the GNU library's own are off by their last
+digit in a third of the entries. That changes one of about 2**59 results.)
 
 pow(x, 2.0) is x * x but for about one of a thousand numbers. Before its last rounding pow errs by
 less than 0.0105 * 2**-53 of the result, if that is neither huge nor tiny (five roundings of 2**-62
@@ -41,12 +42,17 @@ from pufferlib_cy._core cimport ByteLane, DoubleLane, FloatLane, LaneLoop
 
 cdef extern from *:
     """
-    /* Whether the loops below get an instruction for `fma`, and not a call. */
-    #if PUFFERLIB_CY_LANE_CLONES || defined(__FMA__) || defined(__aarch64__) || defined(_M_ARM64)
-    #define PUFFERLIB_CY_FUSED 1
+    /* Whether the loops below have an instruction for `fma`, and not a call, on this processor. */
+    static inline int pufferlib_cy_fused(void) {
+    #if PUFFERLIB_CY_LANE_CLONES
+        __builtin_cpu_init();
+        return __builtin_cpu_supports("x86-64-v3") != 0;
+    #elif defined(__FMA__) || defined(__aarch64__) || defined(_M_ARM64)
+        return 1;
     #else
-    #define PUFFERLIB_CY_FUSED 0
+        return 0;
     #endif
+    }
 
     /* Of eight bytes, 0 or 1, read as one number: which one its lowest bit comes from; any if all
        are 0. */
@@ -67,7 +73,7 @@ cdef extern from *:
     #endif
     """
     ctypedef int64_t* WordLane "int64_t* __restrict"
-    const bint FUSED "PUFFERLIB_CY_FUSED"
+    bint fused "pufferlib_cy_fused"() noexcept nogil
     Py_ssize_t first_mark "pufferlib_cy_first_mark"(uint64_t marks) noexcept nogil
 
 cdef enum:
@@ -90,7 +96,7 @@ cdef double PART3 = -4.97899623147991e-17
 cdef double PART4 = -1.9034889620193266e-25
 cdef double SMALL = 0.85546875                   # rad: up to here an angle is its own remainder,
 cdef double MIDDLE = 2.4262638092041016          # up to here less than HALF_PI away from it
-cdef double LARGE = 67108864.0                   # 2**26: from here, and for NaN, ask the library
+cdef double LARGE = 67108864.0                   # 2**26: beyond, ask the library
 cdef double TAYLOR = 0.126                       # rad
 cdef double TIE = 0.00390625                     # 1 / 256, halfway between two entries
 cdef int64_t SIGN = <int64_t> 0x8000000000000000ull
@@ -113,21 +119,22 @@ cdef float TWO_FLOAT32 = 2.0
 # ---- sine and cosine -----------------------------------------------------------------------------
 
 cdef struct Angles:           # a block of them, after `_reduce`
-    # |angle| = quadrant * pi / 2 + remainder + rest. `beyond` is negative if one was too large.
+    # |angle| = quadrant * pi / 2 + remainder + rest, where only the last two bits of the quadrant
+    # count. `unfit` is negative if the library has to be called for one of them.
     BlockDouble remainders[BLOCK]
     BlockDouble rests[BLOCK]
     int64_t quadrants[BLOCK]
-    int64_t beyond
+    int64_t unfit
 
 cdef struct Steps:            # from the nearest entries of the table
     # `sizes` are those of the remainders; for a cosine alone they have the result's sign, and are
-    # 1.0 where it is not by Taylor's series. `signs` are the remainders', with the quadrants in
-    # their last two bits.
+    # 1.0 in odd quadrants, where it is not a sine. `signs` are the remainders', with the quadrants
+    # in their last two bits.
     BlockDouble sizes[BLOCK]
     BlockDouble steps[BLOCK]
     BlockDouble rests[BLOCK]
     BlockDouble smalls[BLOCK]  # sines by Taylor's series
-    int64_t offsets[BLOCK]    # of the entries, in the table
+    int64_t offsets[BLOCK]    # of the entries, in the table; with bit 2 of those for a cosine
     int64_t signs[BLOCK]
     BlockDouble entries[4 * BLOCK]
 
@@ -143,14 +150,14 @@ cdef void sines_and_cosines(Py_ssize_t count, const double* angles, DoubleLane s
 cdef void small_sines_and_cosines(Py_ssize_t count, const double* angles, DoubleLane sines,
                                   DoubleLane cosines) noexcept nogil:
     cdef Steps steps
-    cdef int64_t beyond = -1
+    cdef int64_t unfit = -1
     cdef Py_ssize_t e = 0, some
     while e < count:
         some = min(<Py_ssize_t> BLOCK, count - e)
         if known:
             _place_small(some, angles + e, steps.sizes, steps.steps, steps.rests, steps.smalls,
-                         steps.offsets, steps.signs, &beyond)
-        if beyond >= 0:
+                         steps.offsets, steps.signs, &unfit)
+        if unfit >= 0:
             _look_up(some, steps.offsets, steps.entries)
             _finish_both(some, angles + e, steps.sizes, steps.steps, steps.rests, steps.smalls,
                          steps.signs, steps.entries, sines + e, cosines + e)
@@ -170,20 +177,28 @@ cdef void _sines_and_cosines(Py_ssize_t count, const double* angles, DoubleLane 
                              DoubleLane cosines) noexcept nogil:
     cdef Angles reduced
     cdef Steps steps
-    cdef Py_ssize_t e
     if known:
         _reduce(count, angles, reduced.remainders, reduced.rests, reduced.quadrants,
-                &reduced.beyond)
+                &reduced.unfit)
         _place_both(count, reduced.remainders, reduced.rests, reduced.quadrants, steps.sizes,
                     steps.steps, steps.rests, steps.smalls, steps.offsets, steps.signs,
-                    &reduced.beyond)
-        if reduced.beyond >= 0:
+                    &reduced.unfit)
+        if reduced.unfit >= 0:
             _look_up(count, steps.offsets, steps.entries)
             _finish_both(count, angles, steps.sizes, steps.steps, steps.rests, steps.smalls,
                          steps.signs, steps.entries, sines, cosines)
             return
+    _call_both(count, angles, sines, cosines)
+
+
+cdef void _call_both(Py_ssize_t count, const double* angles, double* sines,
+                     double* cosines) noexcept nogil:
+    """The library. In one loop C compilers would make one call of ``sincos``, whose results may
+    differ from those of ``sin`` and ``cos``: in the GNU library that of 1.6762650767948966 does."""
+    cdef Py_ssize_t e
     for e in range(count):
         sines[e] = sin(angles[e])
+    for e in range(count):
         cosines[e] = cos(angles[e])
 
 
@@ -193,8 +208,8 @@ cdef void _cosines(Py_ssize_t count, const double* angles, DoubleLane out) noexc
     cdef Py_ssize_t e
     if known:
         _reduce(count, angles, reduced.remainders, reduced.rests, reduced.quadrants,
-                &reduced.beyond)
-        if reduced.beyond >= 0:
+                &reduced.unfit)
+        if reduced.unfit >= 0:
             _place_cosines(count, reduced.remainders, reduced.rests, reduced.quadrants,
                            steps.sizes, steps.steps, steps.rests, steps.smalls,
                            steps.offsets)
@@ -207,8 +222,7 @@ cdef void _cosines(Py_ssize_t count, const double* angles, DoubleLane out) noexc
 
 
 cdef LaneLoop _reduce(Py_ssize_t count, const double* angles, DoubleLane remainders,
-                      DoubleLane rests, WordLane quadrants, WordLane beyond) noexcept nogil:
-    """Only the last two bits of a quadrant count."""
+                      DoubleLane rests, WordLane quadrants, WordLane unfit) noexcept nogil:
     cdef Py_ssize_t e
     cdef int64_t large = 0, quadrant
     cdef double size, shifted, whole, near, third, far, far_rest, less, middle, middle_rest
@@ -231,7 +245,7 @@ cdef LaneLoop _reduce(Py_ssize_t count, const double* angles, DoubleLane remaind
         rests[e] = 0.0 if size < SMALL else rest
         quadrants[e] = 0 if size < SMALL else quadrant
         large |= _bits(LARGE - size)
-    beyond[0] = large
+    unfit[0] = large
 
 
 cdef LaneLoop _place_cosines(Py_ssize_t count, const double* remainders, const double* rests,
@@ -251,7 +265,7 @@ cdef LaneLoop _place_cosines(Py_ssize_t count, const double* remainders, const d
         size = fabs(remainders[e])
         shifted = size + GRID
         step = size - (shifted - GRID)
-        turned = ((quadrant << 62) & SIGN) ^ (0 if odd else sign)
+        turned = _sign_of(quadrant) ^ (0 if odd else sign)
         sizes[e] = _double((_bits(1.0) if odd else _bits(size)) | turned)
         steps[e] = step + rest if odd else step
         step_rests[e] = 0.0 if odd else rest
@@ -280,7 +294,7 @@ cdef LaneLoop _finish_cosines(Py_ssize_t count, const double* sizes, const doubl
 
 cdef LaneLoop _place_small(Py_ssize_t count, const double* angles, DoubleLane sizes,
                            DoubleLane steps, DoubleLane rests, DoubleLane smalls,
-                           WordLane offsets, WordLane signs, WordLane beyond) noexcept nogil:
+                           WordLane offsets, WordLane signs, WordLane unfit) noexcept nogil:
     """Of angles that are their own remainders."""
     cdef Py_ssize_t e
     cdef int64_t large = 0
@@ -294,16 +308,17 @@ cdef LaneLoop _place_small(Py_ssize_t count, const double* angles, DoubleLane si
         smalls[e] = _taylor(size, 0.0)
         offsets[e] = (_bits(shifted) & (ENTRIES - 1)) << 3
         signs[e] = 0
-        large |= _bits((SMALL - 1e-9) - size)
-    beyond[0] = large
+        large |= _bits((SMALL - 1e-9) - size)         # negative, and not 0, if size is SMALL
+    unfit[0] = large
 
 
 cdef LaneLoop _place_both(Py_ssize_t count, const double* remainders, const double* rests,
                           const int64_t* quadrants, DoubleLane sizes, DoubleLane steps,
                           DoubleLane step_rests, DoubleLane smalls, WordLane offsets,
-                          WordLane signs, WordLane beyond) noexcept nogil:
-    """Halfway between two entries the library may take one for the sine and one for the cosine (of
-    about two hundred angles): `beyond`."""
+                          WordLane signs, WordLane unfit) noexcept nogil:
+    """For the sine of an angle between SMALL and MIDDLE the library chooses the entry by the
+    difference from HALF_PI alone, before it adds what that lacks. So near the middle between two
+    entries it may take another one than for the cosine: `unfit`."""
     cdef Py_ssize_t e
     cdef int64_t tie = 0, sign
     cdef double size, shifted, step, rest
@@ -319,8 +334,8 @@ cdef LaneLoop _place_both(Py_ssize_t count, const double* remainders, const doub
         smalls[e] = _taylor(size, rest)
         offsets[e] = (_bits(shifted) & (ENTRIES - 1)) << 3
         signs[e] = sign | (quadrants[e] & 3)
-        tie |= _bits(TIE * 0.9999999999999999 - fabs(step))
-    beyond[0] |= tie
+        tie |= _bits((TIE - 2e-16) - fabs(step))
+    unfit[0] |= tie
 
 
 cdef LaneLoop _finish_both(Py_ssize_t count, const double* angles, const double* sizes,
@@ -353,8 +368,8 @@ cdef LaneLoop _finish_both(Py_ssize_t count, const double* angles, const double*
         sign = signs[e]
         sine = _double(_bits(sine) ^ (sign & SIGN))
         sines[e] = _double(_bits(cosine if sign & 1 else sine)
-                           ^ (((sign << 62) ^ _bits(angles[e])) & SIGN))
-        cosines[e] = _double(_bits(sine if sign & 1 else cosine) ^ (((sign + 1) << 62) & SIGN))
+                           ^ _sign_of(sign) ^ (_bits(angles[e]) & SIGN))
+        cosines[e] = _double(_bits(sine if sign & 1 else cosine) ^ _sign_of(sign + 1))
 
 
 cdef LaneLoop _look_up(Py_ssize_t count, const int64_t* offsets,
@@ -384,6 +399,11 @@ cdef inline double _taylor(double x, double rest) noexcept nogil:
     return x + fma(fma(factor, x, -0.5 * rest), square, rest)
 
 
+cdef inline int64_t _sign_of(int64_t quadrant) noexcept nogil:
+    """That of a sine, as a float64's first bit."""
+    return <int64_t> (<uint64_t> quadrant << 62) & SIGN
+
+
 cdef inline int64_t _bits(double x) noexcept nogil:
     cdef int64_t bits
     memcpy(&bits, &x, sizeof(bits))
@@ -398,18 +418,15 @@ cdef inline double _double(int64_t bits) noexcept nogil:
 
 cdef void near_sines_and_cosines(Py_ssize_t count, const double* angles, DoubleLane sines,
                                  DoubleLane cosines) noexcept nogil:
-    cdef Py_ssize_t e
     if known:
         _near_sines_and_cosines(count, angles, sines, cosines)
     else:
-        for e in range(count):
-            sines[e] = sin(angles[e])
-            cosines[e] = cos(angles[e])
+        _call_both(count, angles, sines, cosines)
 
 
 cdef LaneLoop _near_sines_and_cosines(Py_ssize_t count, const double* angles, DoubleLane sines,
                                       DoubleLane cosines) noexcept nogil:
-    """Taylor's series of the angle less the nearest multiple of pi / 2, up to x**17 and x**18."""
+    """Taylor's series of the angle less the nearest multiple of pi / 2, up to x**15 and x**16."""
     cdef Py_ssize_t e
     cdef int64_t quadrant
     cdef double shifted, whole, x, z, sine, cosine
@@ -427,9 +444,8 @@ cdef LaneLoop _near_sines_and_cosines(Py_ssize_t count, const double* angles, Do
         cosine = fma(z, fma(z, cosine, 1.0 / 479001600), -1.0 / 3628800)
         cosine = fma(z, fma(z, cosine, 1.0 / 40320), -1.0 / 720)
         cosine = fma(z, fma(z, fma(z, cosine, 1.0 / 24), -0.5), 1.0)
-        sines[e] = _double(_bits(cosine if quadrant & 1 else sine) ^ ((quadrant << 62) & SIGN))
-        cosines[e] = _double(_bits(sine if quadrant & 1 else cosine)
-                             ^ (((quadrant + 1) << 62) & SIGN))
+        sines[e] = _double(_bits(cosine if quadrant & 1 else sine) ^ _sign_of(quadrant))
+        cosines[e] = _double(_bits(sine if quadrant & 1 else cosine) ^ _sign_of(quadrant + 1))
 
 # ---- squares -------------------------------------------------------------------------------------
 
@@ -439,9 +455,10 @@ cdef void squares(Py_ssize_t count, const double* x, DoubleLane out) noexcept no
     cdef Py_ssize_t start = 0, e, k, some
     while start < count:
         some = min(<Py_ssize_t> MANY, count - start)
-        _try_squares(some, x + start, out + start, unsure)
-        if not known:
-            memset(unsure, 1, MANY)
+        if known:
+            _try_squares(some, x + start, out + start, unsure)
+        else:
+            memset(unsure, 1, some)
         for k in range(marked(some, unsure, places)):
             e = start + places[k]
             out[e] = pow(fabs(x[e]), TWO)             # faster than of negative ones
@@ -470,9 +487,10 @@ cdef void squares_float32(Py_ssize_t count, const float* x, FloatLane out) noexc
     cdef Py_ssize_t start = 0, e, k, some
     while start < count:
         some = min(<Py_ssize_t> BLOCK, count - start)
-        _try_squares_float32(some, x + start, out + start, unsure)
-        if not known:
-            memset(unsure, 1, BLOCK)
+        if known:
+            _try_squares_float32(some, x + start, out + start, unsure)
+        else:
+            memset(unsure, 1, some)
         for k in range(marked(some, unsure, places)):
             e = start + places[k]
             out[e] = powf(x[e], TWO_FLOAT32)
@@ -565,4 +583,4 @@ def _fill_table():
 
 
 _fill_table()
-known = FUSED and recognised(sin, cos)
+known = fused() and recognised(sin, cos)

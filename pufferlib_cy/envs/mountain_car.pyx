@@ -7,7 +7,7 @@ from pufferlib_cy cimport (
     ByteLane, DoubleLane, FloatLane, LaneLoop, NativeEnv, Rows, Slice, first_rows, next_block,
     uniform,
 )
-from pufferlib_cy.envs.libm_lanes cimport BLOCK, cosines
+from pufferlib_cy.envs.libm_lanes cimport BLOCK, BlockDouble, cosines
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
@@ -82,8 +82,8 @@ cdef class MountainCar(NativeEnv):
             observations[FIELDS * e + VELOCITY] = 0.0
 
     cdef inline void step(self, Rows* rows) noexcept nogil:
-        cdef double angle[BLOCK]                      # rad, whose cosine is the slope
-        cdef double slope[BLOCK]
+        cdef BlockDouble angle[BLOCK]                      # rad, whose cosine is the slope
+        cdef BlockDouble slope[BLOCK]
         multiply(rows.count, 3.0, self.lane(rows, POSITION), angle)
         cosines(rows.count, angle, slope)
         drive(rows.count, rows.actions, slope, self.lane(rows, POSITION),

@@ -5,7 +5,7 @@ Environments whose originals compute with NumPy use these to arrive at the same 
 and cosines of float64 need nothing: NumPy's are the C library's.
 """
 
-from libc.math cimport fmaf, pow, powf
+from libc.math cimport fmaf, pow
 
 cdef inline double square(double x, double two) noexcept nogil:
     """``np.float64(x) ** 2``, which is the C library's pow(x, 2.0) and in about one of a thousand
@@ -13,7 +13,8 @@ cdef inline double square(double x, double two) noexcept nogil:
 
     `two` is 2.0, from a variable: given a literal, C compilers make a product of it. pow errs by
     less than 0.52 units in the last place here (between 2**-300 and 2**300). So where the exact
-    square is nearer than 0.47 to a float64, pow returns that float64 too, and need not be called.
+    square is nearer than 0.47 to a float64, pow returns that float64 too, and need not be called. (Of
+    many at once: ``libm_lanes.squares``, which uses a closer bound.)
     """
     cdef double product = x * x
     # The product's rounding error, exactly (Dekker 1971, "A floating-point technique for extending
@@ -26,11 +27,6 @@ cdef inline double square(double x, double two) noexcept nogil:
     if product + 1.064 * error == product and 1e-90 < product < 1e90:
         return product
     return pow(x, two)
-
-
-cdef inline float square_float32(float x, float two) noexcept nogil:
-    """``np.float32(x) ** 2``, the C library's powf; `two` is 2.0, as above."""
-    return powf(x, two)
 
 
 cdef inline float cos_float32(float x) noexcept nogil:

@@ -8,7 +8,7 @@ from pufferlib_cy cimport (
     uniform,
 )
 from pufferlib_cy.envs.libm_lanes cimport (
-    BLOCK, marked, sines_and_cosines, squares_float32,
+    BLOCK, BlockDouble, marked, sines_and_cosines, squares_float32,
 )
 from pufferlib_cy.envs.numpy_scalars cimport square
 
@@ -84,7 +84,7 @@ cdef class Pendulum(NativeEnv):
             theta_dot[e] = uniform(&rows.rng[e], -1.0, 1.0)
 
     cdef inline void step(self, Rows* rows) noexcept nogil:
-        cdef double angle[BLOCK]
+        cdef BlockDouble angle[BLOCK]
         cdef float torque_squared[BLOCK]
         wrap(rows.count, self.lane(rows, THETA), angle)
         squares_float32(rows.count, rows.continuous_actions, torque_squared)
@@ -96,7 +96,7 @@ cdef class Pendulum(NativeEnv):
             rows.truncations[e] = rows.lengths[e] + 1 >= self.max_steps
 
     cdef inline void observe(self, Rows* rows) noexcept nogil:
-        cdef double cosine[BLOCK]
+        cdef BlockDouble cosine[BLOCK]
         sines_and_cosines(rows.count, self.lane(rows, THETA), self.lane(rows, SINE), cosine)
         show(rows.count, cosine, self.lane(rows, SINE), self.lane(rows, THETA_DOT),
              <float*> rows.observations)

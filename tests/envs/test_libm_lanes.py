@@ -1,9 +1,16 @@
 """The C library's functions in lanes, against the C library, bit by bit."""
 
 import math
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+from pufferlib_cy._core import checked
 
 HALF_PI = math.pi / 2
 
@@ -62,18 +69,57 @@ def test_any_number_of_them(libm, count):
     room = np.full(count + 1, 7.0), np.full(count + 1, 7.0)
     assert libm.wrong_sines_and_cosines(x, *room) == (0, 0, 0, 0)
     assert libm.wrong_squares(x, room[0]) == 0
+    assert libm.error_of_near_ones(x, *room) < 2.0**-50
     assert room[0][count] == room[1][count] == 7.0
+    floats = np.full(count + 1, 7.0, np.float32)
+    assert libm.wrong_squares_float32(x.astype(np.float32), floats) == 0
+    assert floats[count] == 7.0
 
 
-def test_one_angle_that_is_too_large_sends_only_its_block_to_the_library(libm):
+@pytest.mark.parametrize("angle", [1e300, math.inf, math.nan, 1.6762650767948966])
+def test_one_angle_that_needs_the_library_spoils_no_other(libm, angle):
+    """The last is halfway between two entries of the table for the sine, and not for the cosine."""
     x = np.linspace(-4, 4, 384)
-    x[200] = 1e300
+    x[200] = angle
     room = np.empty_like(x), np.empty_like(x)
     assert libm.wrong_sines_and_cosines(x, *room) == (0, 0, 0, 0)
 
 
-def test_another_library_is_not_taken_for_this_one(native):
-    assert not native["libm"].recognises_another()
+# Angles for each of which the library's result tells something about its operations.
+TELLING = ["0x1.27ca6f20ff1dap+2", "0x1.0ec9360a1c344p+2", "0x1.d43596df99ed9p+19",
+           "0x1.3eefb4bbb1388p+0", "0x1.a30484f288673p+18"]
+
+
+@pytest.mark.parametrize("angle", TELLING)
+def test_one_bit_is_enough_not_to_recognise_the_library(native, angle):
+    if not native["libm"].recognises_librarys():
+        pytest.skip("this C library's operations are not known")
+    another = native["libm"].recognises_with_another_bit(float.fromhex(angle))
+    assert another == (False, False)
+    assert native["libm"].recognises_with_another_bit(1.0) == (True, True)     # not looked at
+
+
+def test_the_library_is_known_where_it_should_be(native):
+    """By a process of its own: with the processor's instructions, and told to do without them."""
+    processor = Path("/proc/cpuinfo")
+    if platform.libc_ver()[0] != "glibc" or not {"fma", "avx2", "movbe"} <= set(
+            processor.read_text().split()):
+        pytest.skip("another C library or processor")
+    if checked or "sanitize" in os.environ.get("CFLAGS", ""):
+        pytest.skip("built without those instructions")
+    code = ("import importlib.util, sys\n"
+            "spec = importlib.util.spec_from_file_location('libm', sys.argv[1])\n"
+            "libm = importlib.util.module_from_spec(spec)\n"
+            "spec.loader.exec_module(libm)\n"
+            "print(libm.known(), libm.recognises_librarys())")
+
+    def asked(**environ):
+        return subprocess.run([sys.executable, "-c", code, native["libm"].__file__], text=True,
+                              capture_output=True, check=True, env=os.environ | environ).stdout
+
+    assert native["libm"].known()
+    assert asked() == "True True\n"
+    assert asked(GLIBC_TUNABLES="glibc.cpu.hwcaps=-FMA,-AVX2,-AVX2_Usable") == "False False\n"
 
 
 def test_near_ones_are_near(libm):
@@ -112,4 +158,5 @@ def test_float32_squares_are_powers(libm):
     [], [0, 0, 1], [1] * 8, [1] * 21, [0] * 40 + [1], [1, 0, 0, 0, 0, 0, 0, 1] * 16,
     list(np.random.default_rng(0).integers(0, 2, 384)), [0] * 384])
 def test_places_of_marks(native, marks):
-    assert native["libm"].places_of(bytes(map(int, marks))) == list(np.flatnonzero(marks))
+    places = native["libm"].places_of(bytes(map(int, marks)))
+    assert sorted(places) == list(np.flatnonzero(marks))

@@ -25,7 +25,7 @@ def test_square_is_a_power(native, numbers):
 def test_float32_square_is_a_power(native, numbers):
     x = numbers[np.abs(numbers) < 1e9].astype(np.float32)
     out = np.empty_like(x)
-    native["arithmetic"].squares_float32(x, out)
+    native["libm"].wrong_squares_float32(x, out)
     assert out.tobytes() == np.array([value**2 for value in x]).tobytes()
     assert (out != x * x).sum() > 100
 

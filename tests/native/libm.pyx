@@ -1,6 +1,6 @@
 """libm: the functions of ``envs/libm_lanes.pxd`` over arrays, against the C library's own."""
 
-from libc.math cimport cos, fabs, isnan, pow, powf, signbit, sin
+from libc.math cimport fabs, isnan, pow, powf, signbit
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 from pufferlib_cy.envs cimport libm_lanes
@@ -9,7 +9,19 @@ from pufferlib_cy.envs.libm_lanes cimport (
     squares, squares_float32,
 )
 
+cdef extern from *:
+    """
+    /* Of sin(x) and cos(x) C compilers make sincos(x), which is not the same. */
+    static double (*volatile true_sin)(double) = sin;
+    static double (*volatile true_cos)(double) = cos;
+    static double call_sin(double x) { return true_sin(x); }
+    static double call_cos(double x) { return true_cos(x); }
+    """
+    double sin "call_sin"(double x) noexcept nogil
+    double cos "call_cos"(double x) noexcept nogil
+
 cdef double TWO = 2.0
+cdef double odd_angle
 
 
 def known():
@@ -21,18 +33,24 @@ def pretend(bint librarys_known):
     libm_lanes.pretend(librarys_known)
 
 
-cdef double folded_cosine(double x) noexcept nogil:
-    """Nearly the library's, by another formula."""
-    cdef double half = sin(x / 2.0)
-    return 1.0 - 2.0 * half * half
+cdef double odd_sine(double x) noexcept nogil:
+    """The library's, but for the last bit of one angle's."""
+    return sin(x) * (1.0 + 2.3e-16) if x == odd_angle else sin(x)
+
+
+cdef double odd_cosine(double x) noexcept nogil:
+    return cos(x) * (1.0 + 2.3e-16) if x == odd_angle else cos(x)
 
 
 def recognises_librarys():
     return recognised(sin, cos)
 
 
-def recognises_another():
-    return recognised(sin, folded_cosine)
+def recognises_with_another_bit(double angle):
+    """Whether it takes for the library one that differs in the last bit of one angle's results."""
+    global odd_angle
+    odd_angle = angle
+    return recognised(odd_sine, cos), recognised(sin, odd_cosine)
 
 
 cdef bint differ(double a, double b) noexcept nogil:
