@@ -13,8 +13,8 @@ cdef inline double square(double x, double two) noexcept nogil:
 
     `two` is 2.0, from a variable: given a literal, C compilers make a product of it. pow errs by
     less than 0.52 units in the last place here (between 2**-300 and 2**300). So where the exact
-    square is nearer than 0.47 to a float64, pow returns that float64 too, and need not be called. (Of
-    many at once: ``libm_lanes.squares``, which uses a closer bound.)
+    square is nearer than 0.47 to a float64, pow returns that float64 too, and need not be called.
+    Of many at once: ``libm_lanes.squares``, which uses a closer bound.
     """
     cdef double product = x * x
     # The product's rounding error, exactly (Dekker 1971, "A floating-point technique for extending
