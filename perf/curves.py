@@ -27,6 +27,7 @@ CURVES = ROOT / "perf" / "reports" / "learning-curves.json"
 PICTURE = ROOT / "docs" / "images" / "learning-curves.png"
 COLUMNS = 4
 PANEL = 3.1, 2.2              # width and height of a panel, inches
+LEGEND = 0.35                 # height of the legend, inches
 DPI = 110
 # Seeds 1, 2, 3, ..., told apart by colour-blind readers too: Okabe and Ito 2008,
 # "Color universal design", https://jfly.uni-koeln.de/color/
@@ -40,9 +41,9 @@ WIDE = 30.0                   # times as far from the target as the curve's end:
 
 
 def draw(curves: dict[str, Any]) -> Figure:
-    """A figure with a panel per environment, and the legend beside the last ones."""
-    rows = -(-(len(curves) + 1) // COLUMNS)
-    figure = Figure((COLUMNS * PANEL[0], rows * PANEL[1]),
+    """A figure with a panel per environment, and the legend below them."""
+    rows = -(-len(curves) // COLUMNS)
+    figure = Figure((COLUMNS * PANEL[0], rows * PANEL[1] + LEGEND),
                     layout=ConstrainedLayoutEngine(h_pad=0.09, w_pad=0.06))
     axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for panel, (env, recorded) in zip(axes, curves.items(), strict=False):
@@ -53,7 +54,8 @@ def draw(curves: dict[str, Any]) -> Figure:
     lines = [Line2D([], [], color=color_of(seed), label=f"seed {seed}") for seed in seeds]
     lines += [Line2D([], [], color=color, linestyle=dashes, linewidth=1.2, label=name)
               for _, name, color, dashes in BESIDE]
-    axes[len(curves)].legend(handles=lines, loc="center", frameon=False, fontsize=9)
+    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False,
+                  fontsize=9)
     return figure
 
 
