@@ -242,12 +242,14 @@ def test_every_seed_is_drawn_and_the_lines_beside_it(curves):
     figure = curves.draw({
         "up": recorded([0.0, 2.0], target=1.5, random=0.1, scripted=1.0),
         "far": recorded([-9000.0, -100.0], target=-110.0, random=-9500.0, scripted=None)})
-    up, far, legend, _ = figure.axes
+    up, far, *empty = figure.axes
+    assert not any(panel.axison for panel in empty)
     assert [panel.get_title(loc="left") for panel in (up, far)] == ["up", "far"]
     assert [len(panel.lines) for panel in (up, far)] == [3 + 2, 2 + 2]
     np.testing.assert_array_equal(up.lines[-1].get_xydata(), [[1, 0], [3, 2]])
     assert (up.get_yscale(), far.get_yscale()) == ("linear", "symlog")
-    assert [text.get_text() for text in legend.get_legend().get_texts()] == [
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
         "seed 1", "seed 3", "target", "scripted player", "random actions"]
 
 
