@@ -1,7 +1,7 @@
 """The core by itself: random streams, faulty environments, and what importing it brings in."""
 
-import subprocess
 import os
+import subprocess
 import sys
 from pathlib import Path
 
