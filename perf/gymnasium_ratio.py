@@ -29,6 +29,7 @@ ROTATION = 64                 # arrays of actions, or actions, that take turns
 BURST = 0.2                   # seconds that one measurement lasts at least
 WARM_UP = 300                 # steps before the first: episodes must not end all at once
 TARGET = 1000
+FEWEST = 8                    # rounds
 
 # Module and class of ours, Gymnasium's id.
 PAIRS = {
@@ -139,6 +140,8 @@ def main() -> None:
     parser = parser_of(__doc__, rounds=12)
     parser.add_argument("--only", choices=PAIRS, help="one environment")
     args = parser.parse_args()
+    if args.rounds < FEWEST:
+        parser.error(f"--rounds: an interval of 99 % takes at least {FEWEST}, not {args.rounds}")
     text = report({name: race(name, args.rounds)
                    for name in ([args.only] if args.only else PAIRS)})
     publish(text, args.output)

@@ -55,7 +55,8 @@ def evaluate(policy: Policy, env: str | type[NativeEnv], episodes: int, seed: in
     """Play `episodes` episodes and summarise them.
 
     Each agent slot of each environment plays one episode, its first: taking the episodes that end
-    first out of a stream would favour short ones. Environment i has the seed ``seed + i``.
+    first out of a stream would favour short ones. A slot that has had no agent when its environment
+    ends is left out, so that there may be fewer. Environment i has the seed ``seed + i``.
 
     deterministic: take the most probable action (the mean of a Box), else draw actions.
     target_stat: the statistic that matters. If it is one of the environment's own, play goes on
@@ -83,6 +84,7 @@ def evaluate(policy: Policy, env: str | type[NativeEnv], episodes: int, seed: in
         starts = np.ones(N, np.bool_)
         unfinished = np.ones(N, np.bool_)
         unfinished[episodes:] = False
+        played = np.zeros(N, np.bool_)
         returns, lengths = np.zeros(N), np.zeros(N)
         ends = FirstEnds(vec)
         wanted = target_stat in vec.stat_names
@@ -99,8 +101,9 @@ def evaluate(policy: Policy, env: str | type[NativeEnv], episodes: int, seed: in
             lengths[unfinished & acting] += 1
             ended = terminations | truncations
             starts = ended | ~acting
-            unfinished &= ~ended
             ends.note()
+            played |= unfinished & (acting | ended)
+            unfinished &= ~ended & (played | ~ends.over.repeat(agents))
             if watch is not None and watched:
                 watched = watch(vec) and not ends.over[0]
             if not (unfinished.any() or watched or (wanted and not ends.over.all())):
@@ -109,12 +112,12 @@ def evaluate(policy: Policy, env: str | type[NativeEnv], episodes: int, seed: in
             left = (f"{unfinished.sum()} of {episodes} episodes" if unfinished.any() else
                     f"{(~ends.over).sum()} of {vec.num_envs} environments")
             raise RuntimeError(f"evaluate: {left} have not ended after {max_steps} steps")
-    returns, lengths = returns[:episodes], lengths[:episodes]
+    returns, lengths = returns[played], lengths[played]
     stats = {"episode_return": _spread(returns), "episode_length": _spread(lengths)}
     if ends.over.all():
         stats |= {name: _spread(values) for name, values in
                   zip(vec.stat_names, ends.stats.T, strict=True)}
-    return EvalSummary(episodes, float(returns.mean()), float(returns.std()),
+    return EvalSummary(len(returns), float(returns.mean()), float(returns.std()),
                        float(returns.min()), float(returns.max()), float(lengths.mean()), stats)
 
 

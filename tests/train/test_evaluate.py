@@ -68,6 +68,15 @@ def test_several_agents(native):
     assert 1 <= summary.mean_length <= 6
 
 
+def test_slots_that_get_no_agent_are_left_out():
+    """foraging without food: nobody is born, and those that are there starve."""
+    env_kwargs = {"max_agents": 8, "starting": 2, "num_food": 0, "regrowth": 0}
+    policy = random_policy("foraging", env_kwargs)
+    summary = evaluate(policy, "foraging", 20, 0, env_kwargs=env_kwargs, deterministic=False)
+    assert summary.episodes == 3 * 2
+    assert summary.stats["births"].mean == 0
+
+
 def own_statistics(policy, env, environments, seed):
     """Of each environment's first episode, alone and with nothing after it: (environments, names).
     """
