@@ -11,6 +11,8 @@ from cpython.buffer cimport (
 from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
+from pufferlib_cy._core cimport IntLane, LaneLoop
+
 import numpy as np
 from gymnasium.error import InvalidAction
 from gymnasium.spaces import Tuple
@@ -195,23 +197,14 @@ cdef Py_ssize_t load_discrete(
     """Copy (count, heads) actions to int32 rows; return the first bad live row, or GOOD.
 
     Rows without a live agent are ignored: where theirs are out of range they become the first
-    legal action. The first pass has no branches, so that the compiler can use vectors.
+    legal action. The first pass has no branches.
     """
     cdef Py_ssize_t n, h
     # How far an action is above the first one. Differences wrap, so that what is below the first
     # has the sign bit, and so has `last - above` of what is above the last.
-    cdef uint64_t above, bad = 0, start = <uint64_t> <int64_t> starts[0], last = sizes[0] - 1
-    cdef uint32_t above32, bad32 = 0, start32 = <uint32_t> starts[0], last32 = sizes[0] - 1
+    cdef uint64_t above, bad = 0
     if heads == 1 and row_stride == sizeof(integer_action):
-        for n in range(count):
-            if integer_action is int32_t:
-                above32 = <uint32_t> (<const integer_action*> source)[n] - start32
-                bad32 |= above32 | (last32 - above32)
-            else:
-                above = <uint64_t> <int64_t> (<const integer_action*> source)[n] - start
-                bad |= above | (last - above)
-            target[n] = <int32_t> (<const integer_action*> source)[n]
-        bad |= <uint64_t> bad32 << 32
+        copy_discrete(count, <const integer_action*> source, starts[0], sizes[0], target, &bad)
     else:
         for n in range(count):
             for h in range(heads):
@@ -231,6 +224,23 @@ cdef Py_ssize_t load_discrete(
                     return n
                 target[n * heads + h] = starts[h]
     return GOOD
+
+
+cdef LaneLoop copy_discrete(Py_ssize_t count, const integer_action* source, int32_t first,
+                            uint32_t size, IntLane target, uint64_t* bad) noexcept nogil:
+    """Side by side. `bad` gets the sign bit if one is out of range; see `load_discrete`."""
+    cdef Py_ssize_t n
+    cdef uint64_t above, some = 0, start = <uint64_t> <int64_t> first, last = size - 1
+    cdef uint32_t above32, some32 = 0, start32 = <uint32_t> first, last32 = size - 1
+    for n in range(count):
+        if integer_action is int32_t:
+            above32 = <uint32_t> source[n] - start32
+            some32 |= above32 | (last32 - above32)
+        else:
+            above = <uint64_t> <int64_t> source[n] - start
+            some |= above | (last - above)
+        target[n] = <int32_t> source[n]
+    bad[0] = some | <uint64_t> some32 << 32
 
 
 cdef Py_ssize_t load_continuous(

@@ -8,7 +8,9 @@ is in ``_engine.pyx``. All of it is hot path: without the GIL and without alloca
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
 
-from pufferlib_cy._core cimport NativeEnv, RESET, STEP, Slice
+from pufferlib_cy._core cimport (
+    ByteLane, DoubleLane, IntLane, LaneLoop, NativeEnv, RESET, STEP, Slice,
+)
 
 
 cdef void clear_outcome(Slice* slice) noexcept nogil:
@@ -124,8 +126,8 @@ cdef bint finish_steps(Part* part) noexcept nogil:
             elif finish_agents(part, e):
                 over = True
     else:
-        over = finish_lanes(slice.count, slice.rewards, slice.terminations, slice.truncations,
-                            part.returns, part.lengths, part.ended)
+        finish_lanes(slice.count, slice.rewards, slice.terminations, slice.truncations,
+                     part.returns, part.lengths, part.ended, &over)
     if not over:
         return False
     select_where(part, part.ended, OVER)
@@ -137,20 +139,20 @@ cdef bint finish_steps(Part* part) noexcept nogil:
     return True
 
 
-cdef bint finish_lanes(Py_ssize_t count, const float* rewards, const uint8_t* terminations,
-                       const uint8_t* truncations, double* returns, int32_t* lengths,
-                       uint8_t* ended) noexcept nogil:
-    """One agent each, and live: loops that the C compiler turns into vector instructions."""
+cdef LaneLoop finish_lanes(Py_ssize_t count, const float* rewards, const uint8_t* terminations,
+                           const uint8_t* truncations, DoubleLane returns, IntLane lengths,
+                           ByteLane ended, bint* over) noexcept nogil:
+    """One agent each, and live. `over` if the episode of one is."""
     cdef Py_ssize_t e
-    cdef uint8_t over = 0
+    cdef uint8_t some = 0
     for e in range(count):
         returns[e] += rewards[e]
     for e in range(count):
         lengths[e] += ended[e] != RESTARTED
     for e in range(count):
         ended[e] = (terminations[e] | truncations[e]) != 0
-        over |= ended[e]
-    return over
+        some |= ended[e]
+    over[0] = some
 
 
 cdef bint finish_agents(Part* part, Py_ssize_t e) noexcept nogil:
