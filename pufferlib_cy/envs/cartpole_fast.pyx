@@ -9,7 +9,7 @@ cimport cython
 from libc.math cimport fabsf
 from libc.stdint cimport int32_t
 from pufferlib_cy cimport (
-    ByteLane, FloatLane, NativeEnv, Rows, Slice, first_rows, next_lanes, uniform,
+    ByteLane, FloatLane, LaneLoop, NativeEnv, Rows, Slice, first_rows, next_lanes, uniform,
 )
 from pufferlib_cy.envs.small_angles cimport small_cosine, small_sine
 
@@ -81,8 +81,9 @@ cdef class CartPoleFast(NativeEnv):
               self.max_steps, rows.rewards, rows.terminations, rows.truncations)
 
 
-cdef void move(Py_ssize_t count, const int32_t* actions, FloatLane x, FloatLane x_dot,
-               FloatLane theta, FloatLane theta_dot, FloatLane observations) noexcept nogil:
+cdef LaneLoop move(Py_ssize_t count, const int32_t* actions, FloatLane x, FloatLane x_dot,
+                   FloatLane theta, FloatLane theta_dot,
+                   FloatLane observations) noexcept nogil:
     """Push the carts; observations (count, FIELDS)."""
     cdef Py_ssize_t e
     cdef float sine, cosine, push, theta_acc, x_acc
@@ -104,9 +105,9 @@ cdef void move(Py_ssize_t count, const int32_t* actions, FloatLane x, FloatLane 
         observations[FIELDS * e + THETA_DOT] = theta_dot[e]
 
 
-cdef void judge(Py_ssize_t count, const float* x, const float* theta, const int32_t* lengths,
-                int max_steps, FloatLane rewards, ByteLane terminations,
-                ByteLane truncations) noexcept nogil:
+cdef LaneLoop judge(Py_ssize_t count, const float* x, const float* theta,
+                    const int32_t* lengths, int max_steps, FloatLane rewards,
+                    ByteLane terminations, ByteLane truncations) noexcept nogil:
     """Who has fallen, left the track, or reached the limit."""
     cdef Py_ssize_t e
     for e in range(count):
