@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,21 @@ NATIVE = Path(__file__).parent / "native"
 # tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    """A function that runs a text as a program, which may complain of nothing, and gives what it
+    printed."""
+    def run(text):
+        script = tmp_path / "plain.py"
+        script.write_text(text)
+        done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60,
+                              check=False)
+        assert done.stderr == ""
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ from test_vector import (
     assert_staggered_statistics_are_of_what_was_received,
     rollout,
 )
-from toys import Nested, Village
+from toys import HERE, Nested, Village
 
 from pufferlib_cy import ContractError, EnvError, WorkerDied, make, processes
 from pufferlib_cy.bridges.gymnasium import as_gymnasium
@@ -438,26 +438,15 @@ def test_nothing_is_sent_when_there_is_nothing_to_tell():
         assert vec._engine.announced(1) == 0
 
 
-def test_environments_registered_in_the_main_script(tmp_path):
-    script = tmp_path / "plain.py"
-    script.write_text("""
-import gymnasium, numpy as np, pufferlib_cy
-class Here(gymnasium.Env):
-    observation_space = gymnasium.spaces.Box(0, 1, (2,))
-    action_space = gymnasium.spaces.Discrete(2)
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return np.zeros(2, np.float32), {}
-    def step(self, action):
-        return np.ones(2, np.float32), float(action), False, False, {}
+def test_environments_registered_in_the_main_script(run_script):
+    printed = run_script(HERE + """
+import pufferlib_cy
 gymnasium.register("Here-v0", Here)
 with pufferlib_cy.make("Here-v0", 4, backend="processes", num_workers=2) as vec:
     vec.reset(seed=0)
     print(vec.step([0, 1, 0, 1])[1])
 """)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=30,
-                          check=False)
-    assert (done.stdout, done.stderr) == ("[0. 1. 0. 1.]\n", "")
+    assert printed == "[0. 1. 0. 1.]\n"
 
 
 # ---- fairness ------------------------------------------------------------------------------------
@@ -768,9 +757,8 @@ def test_ctrl_c(context, delay):
         assert not until_empty(living, 1.0)
 
 
-def test_a_script_needs_no_main_guard(tmp_path):
-    script = tmp_path / "plain.py"
-    script.write_text("""
+def test_a_script_needs_no_main_guard(run_script):
+    printed = run_script("""
 import pufferlib_cy
 print("once")
 class Long(dict):
@@ -782,9 +770,7 @@ with pufferlib_cy.make("cartpole", 4, backend="processes", num_workers=2,
         truncations = vec.step([0, 1, 0, 1])[3]
     print(truncations.all())
 """)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=30,
-                          check=False)
-    assert (done.stdout, done.stderr) == ("once\nTrue\n", "")
+    assert printed == "once\nTrue\n"
 
 
 # ---- idleness ------------------------------------------------------------------------------------

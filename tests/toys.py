@@ -156,3 +156,17 @@ class Jittery(gymnasium.Env[Any, Any]):
             raise RuntimeError("it fell apart")
         self.place += (action - 1) * 0.3 + 0.3 * self.np_random.normal()
         return self.observe(), -abs(self.place), abs(self.place) > 2, self.t == 8, {}
+
+
+# For programs that define an environment in their main script; its reward is the action.
+HERE = """
+import gymnasium, numpy as np
+class Here(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 1, (2,))
+    action_space = gymnasium.spaces.Discrete(2)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+    def step(self, action):
+        return np.ones(2, np.float32), float(action), False, False, {}
+"""

@@ -562,7 +562,7 @@ cdef bint recognised(Function sine, Function cosine) noexcept nogil:
     return same
 
 
-def _fill_table():
+cdef _fill_table():
     """Sines and cosines of k / 128 by Taylor's series of whole numbers, 2**200 for 1."""
     cdef double high, low
     one = 1 << 200

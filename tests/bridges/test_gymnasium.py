@@ -29,6 +29,7 @@ from gymnasium.error import (
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
+from toys import HERE
 
 import pufferlib_cy
 from pufferlib_cy.bridges.gymnasium import (
@@ -727,30 +728,17 @@ def test_a_refused_call_leaves_no_answer_behind():
             env.get_attr("extra")
 
 
-def test_environments_that_only_the_main_script_has_registered(tmp_path):
+def test_environments_that_only_the_main_script_has_registered(run_script):
     """Spawned workers do not run it, and `lambda: gymnasium.make(...)` does not name its module."""
-    script = tmp_path / "plain.py"
-    script.write_text("""
-import gymnasium, numpy as np
+    printed = run_script(HERE + """
 from pufferlib_cy.bridges.gymnasium import AsyncVectorEnv
-class Here(gymnasium.Env):
-    observation_space = gymnasium.spaces.Box(0, 1, (2,))
-    action_space = gymnasium.spaces.Discrete(2)
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return np.zeros(2, np.float32), {}
-    def step(self, action):
-        return np.ones(2, np.float32), float(action), False, False, {}
 gymnasium.register("Here-v0", Here, max_episode_steps=1)
 gymnasium.register("Unsent-v0", lambda lock=__import__("threading").Lock(): None)
 envs = AsyncVectorEnv([lambda: gymnasium.make("Here-v0")] * 4, context="spawn", num_workers=2)
 envs.reset(seed=0)
 print(*envs.step(np.array([0, 1, 0, 1]))[1:4])
 """)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60,
-                          check=False)
-    assert (done.stdout, done.stderr) == (
-        "[0. 1. 0. 1.] [False False False False] [ True  True  True  True]\n", "")
+    assert printed == "[0. 1. 0. 1.] [False False False False] [ True  True  True  True]\n"
 
 
 # ---- any vector environment ----------------------------------------------------------------------
