@@ -28,17 +28,19 @@ def random_actions(vec, rng):
 @pytest.mark.parametrize(("name", "env_kwargs"), ENVIRONMENTS)
 def test_same_bytes_with_threads(name, env_kwargs):
     """300 environments: parts that end within a block of those that are stepped in lanes."""
+    steps = 100 if (name, env_kwargs) == ("snake", {}) else 510      # most limits are 500 at most
+
     def played(**backend):
         rng = np.random.default_rng(0)
         with make(name, 300, env_kwargs=env_kwargs, **backend) as vec:
             vec.reset(seed=3)
             digest = hashlib.sha256()
-            for _ in range(100):
+            for _ in range(steps):
                 for rows in (*vec.step(random_actions(vec, rng))[:4], vec.masks, vec.acting):
                     digest.update(rows.tobytes())
             for array in vec.save_state().values():
                 digest.update(array.tobytes())
-            return digest.hexdigest()
+            return digest.hexdigest(), vec.episode_stats()
 
     expected = played(backend="serial")
     for workers in (2, 3):

@@ -114,7 +114,7 @@ def test_trajectories_equal_the_slow_rules(rules, frameskip):
     kwargs = {"frameskip": frameskip, "two_player": rules is TwoPlayerGame}
     with make(Pong, E, env_kwargs=kwargs) as vec:
         oracle.replay(vec, slow, 5, 10_000 // frameskip,
-                      lambda observations: actions_like(observations, rng))
+                      lambda observations: actions_like(observations, rng), atol=1e-4)
     assert len(slow.episodes) >= E
 
 
