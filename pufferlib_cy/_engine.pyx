@@ -517,6 +517,7 @@ cdef class Engine:
             self.await_groups(1, timeout)
             self.discard()
         if self.workers is not None:
+            self.watch(timeout)
             self.workers.forget()
 
     def send_reset(self):
@@ -587,6 +588,8 @@ cdef class Engine:
         with nogil:
             self.take_batch()
         self.phase = RECEIVED
+        if self.workers is not None:
+            self.watch(timeout)           # not before: groups may have come home since
         self.check_faults()
 
     def hold(self):
@@ -613,16 +616,19 @@ cdef class Engine:
                 self.queue_up(g)
 
     cdef await_groups(self, Py_ssize_t count, double timeout):
-        """Return when so many of the groups under way are home; work meanwhile. See `recv`."""
+        """Return when so many of the groups under way are home; work meanwhile. See `recv`.
+
+        Mail of those that are home may be unread, see `watch`.
+        """
         cdef int64_t began = 0
         cdef bint arrived
         while True:
             with nogil:
                 arrived = self.wait(count)
-            if self.workers is not None:
-                self.watch(timeout)       # raises whatever is wrong with them
             if arrived:
                 return
+            if self.workers is not None:
+                self.watch(timeout)
             PyErr_CheckSignals()
             self.check_open()             # another thread may have refused to go on
             if began == 0:                # after its own work and a nap: most calls need no clock
@@ -635,7 +641,8 @@ cdef class Engine:
     # ---- worker processes ------------------------------------------------------------------------
 
     cdef watch(self, double timeout):
-        """The caller: read what worker processes sent, and look now and then if all are well."""
+        """The caller: read what worker processes sent, at least all about the shards that are home
+        now, and look now and then if all are well; raise whatever is wrong."""
         cdef uint32_t announced = atomic.load_seq_cst(self.mail)
         cdef int64_t now = atomic.now()
         if announced != self.mail_read:

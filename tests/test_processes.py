@@ -430,6 +430,57 @@ def test_infos_that_fill_the_socket():
         assert (vec.recv().infos["episode"] > 0).all()
 
 
+class Slow(Nested):
+    """Says something in every step, and takes its time for it."""
+
+    def step(self, action):
+        time.sleep(0.1)
+        return super().step(action)
+
+    def info(self):
+        return {"t": self.t}
+
+
+def test_infos_of_what_comes_home_while_mail_is_read(monkeypatch):
+    """The worker steps 2, 0 and 1, in this order. 1 was sent before 0, and comes home while the
+    caller reads about 0: whichever it gives first, its infos must have been read."""
+    read = processes.Workers.read
+
+    def read_slowly(workers):
+        read(workers)
+        time.sleep(0.2)
+
+    with forked(Slow, 3, num_workers=1, batch_size=1) as vec:
+        def receive(environment):
+            assert vec.recv(timeout=5).env_ids == environment
+
+        def send():
+            vec.send((np.ones((1, 1), int), np.zeros((1, 2), np.float32)))
+
+        vec.async_reset(seed=0)
+        time.sleep(0.1)                                   # all are home
+        for environment in (0, 1):
+            receive(environment)
+            vec.hold()
+        receive(2)
+        send()
+        time.sleep(0.02)                                  # the worker is busy with it
+        vec.release()
+        receive(0)
+        vec.hold()
+        receive(1)
+        send()
+        vec.release()
+        receive(0)
+        send()
+        receive(2)
+        vec.hold()
+        monkeypatch.setattr(processes.Workers, "read", read_slowly)
+        for _ in range(2):
+            assert vec.recv(timeout=5).infos["t"] == 1
+            vec.hold()
+
+
 def test_nothing_is_sent_when_there_is_nothing_to_tell():
     with forked("CartPole-v1", 4, num_workers=2) as vec:
         vec.reset(seed=0)
