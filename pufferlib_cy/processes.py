@@ -49,6 +49,7 @@ START_SECONDS = 60.0          # for a worker to make its environments
 LEAVE_SECONDS = 0.4           # for workers that were asked to end, before they are terminated,
 TERMINATE_SECONDS = 0.2       # and then before they are killed
 POLL_SECONDS = 0.05           # between two looks at the workers while waiting for an answer
+SMALL_LETTER = 4096           # bytes that an empty socket holds, on every system
 
 # One thread per worker for what would otherwise start one per core.
 THREAD_LIMITS = {name: "1" for name in (
@@ -230,7 +231,10 @@ class _Worker:
             if shard is not None:
                 self.tell(shard)
                 continue
-            name, arguments = pickle.loads(self.connection.recv_bytes())
+            name, arguments = self.read()
+            if name == "listen":
+                self.connection.send_bytes(cloudpickle.dumps(("answer", None)))
+                name, arguments = self.read()
             if name == "leave":
                 return
             try:
@@ -238,6 +242,11 @@ class _Worker:
             except Exception as error:
                 letter = cloudpickle.dumps(("refusal", *portable(error)))
             self.connection.send_bytes(letter)
+
+    def read(self) -> tuple[str, tuple[Any, ...]]:
+        """The caller's next letter."""
+        request: tuple[str, tuple[Any, ...]] = pickle.loads(self.connection.recv_bytes())
+        return request
 
     def tell(self, shard: int) -> None:
         """Mail about a shard."""
@@ -627,6 +636,11 @@ class Workers:
         self.engine.check_open()
         with self._unbroken(worker):
             self.engine.announce(worker)
+            if len(letter) > SMALL_LETTER:
+                # It may have to wait for the worker, and that for us to read its mail: so have the
+                # worker do nothing but read first.
+                self._connections[worker - 1].send_bytes(_request("listen", ()))
+                self._answer(worker)
             self._connections[worker - 1].send_bytes(letter)
             if handle is not None:
                 send_handle(self._connections[worker - 1], handle,

@@ -415,6 +415,9 @@ class Chatty(Nested):
     def info(self):
         return {"much": np.zeros(10**6, np.uint8), "episode": self.episodes}
 
+    def count(self, much):
+        return len(much)
+
 
 def test_infos_that_fill_the_socket():
     """Two groups of one worker in a batch: it cannot go on until the caller has read the first."""
@@ -439,6 +442,34 @@ class Slow(Nested):
 
     def info(self):
         return {"t": self.t}
+
+
+class SlowAndChatty(Chatty, Slow):
+    pass
+
+
+def test_a_letter_that_fills_the_socket_while_infos_do():
+    """The worker cannot read the letter until the caller has read what the worker says."""
+    def give_up(*_):
+        raise AssertionError("they wait for each other")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    try:
+        with forked(SlowAndChatty, 2, num_workers=1, batch_size=1) as vec:
+            vec.async_reset(seed=0)
+            vec.recv()
+            vec.send((np.ones((1, 1), int), np.zeros((1, 2), np.float32)))
+            vec.recv()
+            time.sleep(0.2)                               # the worker tells about the step
+            signal.alarm(5)
+            assert vec.call("count", bytes(10**6)) == (10**6, 10**6)
+            signal.alarm(0)
+            assert vec.call("count", b"few") == (3, 3)
+            vec.send((np.ones((1, 1), int), np.zeros((1, 2), np.float32)))
+            assert vec.recv(timeout=5).infos["_much"].all()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_infos_of_what_comes_home_while_mail_is_read(monkeypatch):
