@@ -1,6 +1,6 @@
 """How well the shipped settings learn: trains environments with several seeds, one after the other.
 
-    python perf/learning.py ENV [ENV ...] [--seeds 1 2 3] [-o REPORT] [--curves FILE]
+    python perf/learning.py ENV [ENV ...] [--seeds [1 2 3]] [-o REPORT] [--curves FILE]
                             [--checkpoint-dir DIR]
 
 A line for each run: the final policy's mean return with its standard error, over episodes that it
@@ -46,8 +46,19 @@ from pufferlib_cy.train.evaluate import FirstEnds
 STATISTICS_SEED = 1 << 40     # beyond those of training and evaluation
 POINTS = 60                   # of a curve
 EVERY_ITERATION = 1e-9        # s, a log_interval
-# Scripted players: the module of tests/envs that has it and its name there.
-SCRIPTED = {"foraging": ("test_foraging", "forage"), "snake": ("test_snake", "greedy")}
+# Scripted players: the module of tests/envs that has it, and its actions by (that module, vec,
+# observations, rng).
+Player = Callable[[Any, VectorEnv, np.ndarray, np.random.Generator], np.ndarray]
+SCRIPTED: dict[str, tuple[str, Player]] = {
+    "2048": ("test_game_2048", lambda own, vec, seen, rng: own.corner(seen, vec.action_masks, rng)),
+    "commons": ("test_commons", lambda own, vec, seen, rng: own.harvest(seen, rng, least=4)),
+    "foraging": ("test_foraging", lambda own, vec, seen, rng: own.forage(
+        vec.space_tree.unflatten(seen), rng)),
+    "minesweeper": ("test_minesweeper", lambda own, vec, seen, rng: own.deduce(seen, rng)),
+    "snake": ("test_snake", lambda own, vec, seen, rng: own.greedy(seen)),
+    "tetris": ("test_tetris", lambda own, vec, seen, rng: own.best(
+        own.rows_of(seen), vec.action_masks, own.lowest)),
+}
 
 
 class Curve:
@@ -118,16 +129,14 @@ def compared_with(env: str) -> dict[str, Any]:
         return policy.distribution.for_environment(decision.actions)
 
     def scripted_actions(vec: VectorEnv, observations: np.ndarray) -> np.ndarray:
-        actions: np.ndarray = (player(vec.space_tree.unflatten(observations), rng)
-                               if env == "foraging" else player(observations))
-        return actions
+        return player(module, vec, observations, rng)
 
     beside = {"statistic": config.target_stat, "target": config.target_return,
               "random": play_once(config, random_actions), "scripted": None}
     if env in SCRIPTED:
         sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / place) for place in ("", "envs")]
-        module, name = SCRIPTED[env]
-        player = getattr(importlib.import_module(module), name)
+        name, player = SCRIPTED[env]
+        module = importlib.import_module(name)
         beside["scripted"] = play_once(config, scripted_actions)
     return beside
 
@@ -155,7 +164,8 @@ def play_once(config: TrainConfig, act: Callable[[VectorEnv, np.ndarray], np.nda
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("envs", nargs="+", metavar="ENV")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3],
+                        help="none: only what curves are seen beside is measured")
     parser.add_argument("-o", "--output", type=Path, help="write the table there too")
     parser.add_argument("--curves", type=Path, metavar="FILE", help="add the curves there")
     parser.add_argument("--checkpoint-dir", type=Path, metavar="DIR", help="keep checkpoints there")

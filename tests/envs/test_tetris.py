@@ -150,6 +150,11 @@ def costs(blocks, cells):
             sum(abs(a - b) for a, b in itertools.pairwise(heights)))
 
 
+def rows_of(observations):
+    """The nested observations, (E,) of ROW."""
+    return np.ascontiguousarray(observations).view(ROW)[:, 0]
+
+
 def well_of(row):
     """The blocks that one nested observation shows."""
     return {(LINES - 1 - int(y), int(x)) for y, x in np.argwhere(row["well"])}
@@ -189,7 +194,7 @@ def test_games_are_the_oracles(max_pieces, skill, autoreset):
     def act(observations):
         actions = choose(vec.action_masks, rng, slips=0.005)
         careful = rng.random(E) < skill
-        rows = observations.view(ROW)[:, 0]
+        rows = rows_of(observations)
         actions[careful] = best(rows[careful], vec.action_masks[careful], tidy)
         return actions
 
@@ -376,7 +381,7 @@ def play(policy, games, **kwargs):
     with make(Tetris, games, env_kwargs=kwargs) as vec:
         observations, _ = vec.reset(seed=0)
         while playing.any():
-            rows = np.ascontiguousarray(observations).view(ROW)[:, 0]
+            rows = rows_of(observations)
             actions = np.zeros(games, np.int64)
             actions[playing] = policy(rows[playing], vec.action_masks[playing])
             observations, rewards, terminations, truncations, _ = vec.step(actions)
