@@ -232,7 +232,7 @@ class _Worker:
                 self.tell(shard)
                 continue
             name, arguments = self.read()
-            if name == "listen":
+            if name == "listen":          # a long letter follows: nothing is told before it is read
                 self.connection.send_bytes(cloudpickle.dumps(("answer", None)))
                 name, arguments = self.read()
             if name == "leave":
@@ -543,7 +543,8 @@ class Workers:
         self._processes: list[Process] = []
         self._server: forkserver.ForkServer | None = None
         self._connections: list[Connection] = []
-        self._read = [0] * (len(job.firsts) - 2)       # mail read, per worker
+        self._read = [0] * (len(job.firsts) - 2)       # mail read, per worker,
+        self._heard = [-math.inf] * len(self._read)    # and when, by time.monotonic
         self._infos: dict[int, list[Any]] = {}         # by shard, see `Engine.take_infos`
         self._allocated: dict[int, tuple[int, NDArray[Any]]] = {}     # (number, rows) by address
         self._allocations = 0
@@ -602,13 +603,17 @@ class Workers:
 
     def ask_all(self, name: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Ask all workers at once, each with its own arguments."""
-        self.send_all(name, arguments)
-        return self.collect()
+        letters = _requests(name, arguments)
+        with self._finishing():
+            self._send_all(letters)
+            replies = self._take_replies()
+        return self._values(replies)
 
     def send_all(self, name: str, arguments: Sequence[tuple[Any, ...]]) -> None:
         """The first half of `ask_all`."""
-        # All are written before one is sent: what was not asked of all would be answered by some.
-        letters = [_request(name, own) for own in arguments]
+        self._send_all(_requests(name, arguments))
+
+    def _send_all(self, letters: Sequence[bytes]) -> None:
         self._replies = []
         with self._finishing():
             for worker, letter in enumerate(letters, 1):
@@ -617,15 +622,7 @@ class Workers:
     def collect(self, timeout: float | None = None) -> list[Any]:
         """The second half of `ask_all`. After `timeout` seconds it raises TimeoutError, and may be
         called again."""
-        assert self._replies is not None
-        until = None if timeout is None else time.monotonic() + timeout
-        # All are read before one is looked at: what a refusal left unread would answer what is
-        # asked next.
-        with self._finishing():
-            while len(self._replies) < len(self):
-                self._replies.append(self._reply(len(self._replies) + 1, until=until))
-        replies, self._replies = self._replies, None
-        return [self._value(worker, *reply) for worker, reply in enumerate(replies, 1)]
+        return self._values(self._take_replies(timeout))
 
     @property
     def asked(self) -> bool:
@@ -659,6 +656,20 @@ class Workers:
                 return kind, content
             self._file(worker, kind, content)
 
+    def _take_replies(self, timeout: float | None = None) -> list[tuple[str, list[Any]]]:
+        """What each worker answers: see `collect`. All are read before one is looked at: what a
+        refusal left unread would answer what is asked next."""
+        assert self._replies is not None
+        until = None if timeout is None else time.monotonic() + timeout
+        with self._finishing():
+            while len(self._replies) < len(self):
+                self._replies.append(self._reply(len(self._replies) + 1, until=until))
+        replies, self._replies = self._replies, None
+        return replies
+
+    def _values(self, replies: Sequence[tuple[str, list[Any]]]) -> list[Any]:
+        return [self._value(worker, *reply) for worker, reply in enumerate(replies, 1)]
+
     def _value(self, worker: int, kind: str, content: list[Any]) -> Any:
         if kind == "refusal":
             raise self._told(worker, *content)
@@ -675,6 +686,7 @@ class Workers:
     def _file(self, worker: int, kind: str, content: list[Any]) -> None:
         """Take note of a worker's mail."""
         self._read[worker - 1] = (self._read[worker - 1] + 1) % 2**32
+        self._heard[worker - 1] = time.monotonic()
         if kind == "error":
             self._fail(self._told(worker, *content))
         shard, entries = content
@@ -736,12 +748,18 @@ class Workers:
     # ---- faults ----------------------------------------------------------------------------------
 
     def look(self, timeout: float) -> None:
-        """Raise if a worker has died, or if it has been busy for longer than the limits."""
+        """Raise if a worker has died, or if it has been busy for longer than the limits; before we
+        heard of it last, it may have waited until we read."""
         self._check_alive()
-        seconds, late = self.engine.late()
-        if seconds > max(self.timeout, timeout) and late:
-            names = ", ".join(self._name(worker) for worker in sorted(set(late)) if worker)
-            self._fail(TimeoutError(f"{names}: no step within {max(self.timeout, timeout):g} s"))
+        seconds, workers = self.engine.late()
+        limit = max(self.timeout, timeout)
+        if seconds > limit:
+            now = time.monotonic()
+            late = [worker for worker in sorted(set(workers))
+                    if worker and now - self._heard[worker - 1] > limit]
+            if late:
+                self._fail(TimeoutError(f"{', '.join(map(self._name, late))}: no step within "
+                                        f"{limit:g} s"))
 
     def _check_alive(self, patience: float = 0.0) -> None:
         deadline = time.monotonic() + patience
@@ -827,6 +845,12 @@ class Workers:
 
 def _request(name: str, arguments: tuple[Any, ...]) -> bytes:
     return _dumps((name, arguments), f"{name}: arguments cannot be sent to a worker process")
+
+
+def _requests(name: str, arguments: Sequence[tuple[Any, ...]]) -> list[bytes]:
+    """A letter to each worker. All are written before one is sent: what was not asked of all would
+    be answered by some."""
+    return [_request(name, own) for own in arguments]
 
 
 def _dumps(thing: Any, complaint: str) -> bytes:

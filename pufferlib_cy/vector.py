@@ -668,13 +668,19 @@ class Processes(VectorEnv):
 
     def _apply(self, do: Callable[..., Any],
                each: Sequence[tuple[Any, ...] | None]) -> list[Any]:
-        return self._begin(do, each)(None)
+        own = super()._apply(do, each[:self._firsts[1]])
+        return sum(self._workers.ask_all("apply", self._shares(do, each)), own)
 
     def _begin(self, do: Callable[..., Any], each: Sequence[tuple[Any, ...] | None]) -> Callable[
             [float | None], list[Any]]:
         own = super()._apply(do, each[:self._firsts[1]])
-        self._workers.send_all("apply", [(do, each[first:last]) for first, last in self._ranges()])
+        self._workers.send_all("apply", self._shares(do, each))
         return lambda timeout: sum(self._workers.collect(timeout), own)
+
+    def _shares(self, do: Callable[..., Any], each: Sequence[tuple[Any, ...] | None]) -> list[
+            tuple[Any, ...]]:
+        """What `_Worker.apply` is to be asked of each worker."""
+        return [(do, each[first:last]) for first, last in self._ranges()]
 
     @property
     def _under_way(self) -> bool:

@@ -448,6 +448,22 @@ class SlowAndChatty(Chatty, Slow):
     pass
 
 
+class SlowlyReset(Chatty):
+    def reset(self, *, seed=None, options=None):
+        time.sleep(0.05)
+        return super().reset(seed=seed, options=options)
+
+
+def test_a_worker_that_waited_for_us_is_not_late():
+    """It could not reset environment 1 before we read what it says about 0."""
+    with forked(SlowlyReset, 2, num_workers=1, batch_size=1, timeout=0.3) as vec:
+        vec.async_reset(seed=0)
+        time.sleep(0.5)
+        assert vec.recv().env_ids == 0
+        vec.send((np.ones((1, 1), int), np.zeros((1, 2), np.float32)))
+        assert vec.recv().env_ids == 1
+
+
 def test_a_letter_that_fills_the_socket_while_infos_do():
     """The worker cannot read the letter until the caller has read what the worker says."""
     def give_up(*_):
