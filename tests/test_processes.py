@@ -433,6 +433,22 @@ def test_infos_that_fill_the_socket():
         assert (vec.recv().infos["episode"] > 0).all()
 
 
+def test_interrupted_before_it_reads_what_it_asked_for(monkeypatch):
+    """The answer would be taken for that to the next question."""
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with forked(Nested, 2, num_workers=1) as vec:
+        vec.reset(seed=0)
+        assert vec.call("length") == (4, 4)
+        monkeypatch.setattr(processes.Workers, "_take_replies", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            vec.call("length")
+        monkeypatch.undo()
+        with pytest.raises(ClosedEnvironmentError, match="KeyboardInterrupt while it was talking"):
+            vec.call("episodes")
+
+
 class Slow(Nested):
     """Says something in every step, and takes its time for it."""
 
