@@ -453,7 +453,7 @@ class Slow(Nested):
     """Says something in every step, and takes its time for it."""
 
     def step(self, action):
-        time.sleep(0.1)
+        time.sleep(0.3)
         return super().step(action)
 
     def info(self):
@@ -472,9 +472,9 @@ class SlowlyReset(Chatty):
 
 def test_a_worker_that_waited_for_us_is_not_late():
     """It could not reset environment 1 before we read what it says about 0."""
-    with forked(SlowlyReset, 2, num_workers=1, batch_size=1, timeout=0.3) as vec:
+    with forked(SlowlyReset, 2, num_workers=1, batch_size=1, timeout=0.5) as vec:
         vec.async_reset(seed=0)
-        time.sleep(0.5)
+        time.sleep(0.8)
         assert vec.recv().env_ids == 0
         vec.send((np.ones((1, 1), int), np.zeros((1, 2), np.float32)))
         assert vec.recv().env_ids == 1
@@ -492,7 +492,7 @@ def test_a_letter_that_fills_the_socket_while_infos_do():
             vec.recv()
             vec.send((np.ones((1, 1), int), np.zeros((1, 2), np.float32)))
             vec.recv()
-            time.sleep(0.2)                               # the worker tells about the step
+            time.sleep(0.5)                               # the worker tells about the step
             signal.alarm(5)
             assert vec.call("count", bytes(10**6)) == (10**6, 10**6)
             signal.alarm(0)
@@ -511,7 +511,7 @@ def test_infos_of_what_comes_home_while_mail_is_read(monkeypatch):
 
     def read_slowly(workers):
         read(workers)
-        time.sleep(0.2)
+        time.sleep(0.5)
 
     with forked(Slow, 3, num_workers=1, batch_size=1) as vec:
         def receive(environment):
@@ -521,13 +521,13 @@ def test_infos_of_what_comes_home_while_mail_is_read(monkeypatch):
             vec.send((np.ones((1, 1), int), np.zeros((1, 2), np.float32)))
 
         vec.async_reset(seed=0)
-        time.sleep(0.1)                                   # all are home
+        time.sleep(0.3)                                   # all are home
         for environment in (0, 1):
             receive(environment)
             vec.hold()
         receive(2)
         send()
-        time.sleep(0.02)                                  # the worker is busy with it
+        time.sleep(0.1)                                   # the worker is busy with it
         vec.release()
         receive(0)
         vec.hold()
